@@ -114,7 +114,7 @@ def box(
     ax.text(*xy, text, **dict(dict(ha='center', va='center', color=COLOURS['ink'], zorder=3), **text_style))
     return block
 
-# %% ../nbs/00a_drawing.ipynb #44ffdc0b
+# %% ../nbs/00a_drawing.ipynb #68c4465b
 def thumbnail(
     img:np.ndarray, # (H,W) of any number type, or (H,W,3) uint8
     side:int=600 # the longer side may have up to this many pixels
@@ -122,7 +122,7 @@ def thumbnail(
     "A picture small enough to sit in a figure"
     if img.ndim not in (2, 3): raise ValueError(f"img must be (H,W) or (H,W,3); its shape is {img.shape}.")
     if img.dtype != np.uint8:
-        low, high = float(img.min()), float(img.max())
+        low, high = (0, 1) if img.dtype == bool else (float(img.min()), float(img.max()))
         img = (np.asarray(img, np.float32) - low) * (255 / max(high - low, 1e-9))
     f = -(-max(img.shape[:2]) // side)
     h, w = img.shape[0] // f * f, img.shape[1] // f * f
@@ -147,22 +147,25 @@ def picture(
     if title: ax.annotate(title, block.top, (0, 2), textcoords='offset points', ha='center', va='bottom', fontsize=7)
     return block
 
-# %% ../nbs/00a_drawing.ipynb #27ca2eb0
+# %% ../nbs/00a_drawing.ipynb #3daef2d8
 def pile(
     ax, # axes of a `diagram`
     xy:tuple, # centre of the whole pile, in the diagram's units
     images, # (n,S,S) uint8, or a list of images of one shape; the first lies on top
     height:float=1., # of one image, in the diagram's units
     step:float=.15, # how far each looks out, right and up, in heights
-    **style # for `picture`, such as `edge`
+    title:str='', # small text above the pile
+    edge:str=COLOURS['line'] # colour of the frames
 )->Block: # around the whole pile
     "Several images laid on top of one another"
     n, step = len(images), step * height
     if n == 0: raise ValueError("images is empty; a pile needs at least one image.")
     for i in reversed(range(n)):
         shift = (i - (n - 1)/2) * step
-        one = picture(ax, (xy[0] + shift, xy[1] + shift), images[i], height, zorder=2 + (n - i)/(n + 1), **style)
-    return Block(*xy, one.width + (n - 1)*step, height + (n - 1)*step)
+        one = picture(ax, (xy[0] + shift, xy[1] + shift), images[i], height, edge=edge, zorder=2 + (n - i)/(n + 1))
+    block = Block(*xy, one.width + (n - 1)*step, height + (n - 1)*step)
+    if title: ax.annotate(title, block.top, (0, 2), textcoords='offset points', ha='center', va='bottom', fontsize=7)
+    return block
 
 # %% ../nbs/00a_drawing.ipynb #33a10263
 def ray(
