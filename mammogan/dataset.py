@@ -6,7 +6,7 @@
 __all__ = ['IMAGE_COLUMNS', 'KINDS', 'BOX', 'LESION_COLUMNS', 'REJECTED_COLUMNS', 'NORMALISATIONS', 'rejections', 'Archive',
            'ground_truth', 'stretch', 'breast_mask', 'PrepareConfig', 'cut', 'lesion_box', 'box_verdict',
            'normal_boxes', 'lesion_patches', 'whole_boxes', 'image_patches', 'normal_sizes', 'PatchSet', 'patch_set',
-           'account', 'prepare', 'load_patches', 'Fold', 'make_folds']
+           'account', 'prepare', 'load_patches', 'Fold', 'make_folds', 'preparation', 'typical_image']
 
 # %% ../nbs/01_dataset.ipynb #61e22e40
 import shutil
@@ -402,3 +402,27 @@ def make_folds(
         held = rest[_cuts(labels[rest], groups[rest], parts, split, seed_for(seed, "valid", i))[0]]
         made.append(Fold(np.setdiff1d(rest, held), held, test))
     return made
+
+# %% ../nbs/01_dataset.ipynb #c5f23df5
+def preparation(
+    archive:Archive, image_id,   # which mammogram
+    config=PrepareConfig(), seed:int=0
+) -> dict:                       # the arguments of `diagrams.figure_1`
+    "Everything that Figure 1 shows of one mammogram: images, boxes accepted and rejected, patches"
+    img = archive.read(image_id)
+    mask = breast_mask(img, config.mask or archive.mask)
+    normalised = stretch(img, img.min(), img.max())
+    _, rows, _, truth = lesion_patches(archive, image_id, img, config)
+    accepted, refused = normal_boxes(img, mask, truth, normal_sizes(archive, config), config, rng(seed, "normals", archive.name, image_id))
+    lesions = [tuple(r[k] for k in BOX) for r in rows]
+    rejected = [b for boxes in refused.values() for b in boxes[:2]]
+    patches = dict(lesion=[cut(normalised, b, config.size).astype(np.uint8) for b in lesions], normal=[cut(normalised, b, config.size).astype(np.uint8) for b in accepted])
+    return dict(image=img, normalised=normalised, mask=mask, truth=truth, accepted=accepted, rejected=rejected, lesions=lesions, patches=patches)
+
+# %% ../nbs/01_dataset.ipynb #571ecd51
+def typical_image(archive:Archive):
+    "The id of the first mammogram with a mass, CC if possible"
+    marked = archive.lesions.assign(view=archive.images["view"].reindex(archive.lesions.image).values).sort_index()
+    if marked.empty: raise ValueError(f"{archive.name} has no lesion: there is nothing to show in Figure 1.")
+    for choice in (marked[marked.mass.eq(True) & (marked["view"] == "CC")], marked[marked.mass.eq(True)], marked):
+        if len(choice): return choice.image.iloc[0]

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['KINDS', 'MARGINS', 'PHANTOMS', 'FAT', 'DENSE', 'MUSCLE', 'SOFTNESS', 'MARKED', 'HEADER', 'PHANTOM_VERSION',
            'DESCRIBED', 'PhantomSpec', 'check_spec', 'phantom_spec', 'power_law_noise', 'radial_power',
-           'spectral_exponent', 'Breast', 'draw_breast', 'skin_line', 'breast_mask', 'skin_distance', 'tissue',
-           'add_muscle', 'mass_profile', 'spicules', 'cluster_profile', 'Lesion', 'draw_lesion', 'fits', 'place_lesion',
-           'draw_lesions', 'lesion_profile', 'add_lesion', 'mammogram', 'deck', 'deal', 'dicom_file', 'code',
-           'spec_hash', 'uid', 'mark', 'nbss', 'write_client', 'write_image', 'write_phantoms', 'write_job',
-           'phantom_archive_path']
+           'spectral_exponent', 'Breast', 'draw_breast', 'skin_line', 'enlarge', 'breast_mask', 'skin_distance',
+           'add_muscle', 'tissue', 'spicules', 'mass_profile', 'cluster_profile', 'Lesion', 'draw_lesion', 'fits',
+           'place_lesion', 'draw_lesions', 'lesion_profile', 'add_lesion', 'mammogram', 'show_mammogram', 'deck',
+           'deal', 'code', 'dicom_file', 'spec_hash', 'uid', 'mark', 'nbss', 'write_image', 'write_client',
+           'write_phantoms', 'phantom_archive_path']
 
 # %% ../nbs/01b_phantom.ipynb #fe23b85e
 import hashlib, json
@@ -26,7 +26,7 @@ from scipy import fft, ndimage
 
 from .core import ParameterError, home, new_folder, pmap, rng, write_json
 
-# %% ../nbs/01b_phantom.ipynb #eb7c551e
+# %% ../nbs/01b_phantom.ipynb #926a9a4e
 @dataclass(frozen=True)
 class PhantomSpec:
     "What a phantom archive holds and how its mammograms look"
@@ -44,17 +44,18 @@ class PhantomSpec:
     mass_mm:tuple=(5.,30.)                     # smallest and largest diameter of a mass in mm
     mass_median_mm:float=12.                   # median diameter of a mass; the spread is log-normal
     cluster_mm:tuple=(5.,15.)                  # smallest and largest diameter of a calcification cluster in mm
-    mass_contrast:tuple=(150.,600.)            # faintest and strongest mass over its surroundings, grey levels
+    mass_contrast:tuple=(280.,950.)            # faintest and strongest mass over its surroundings, grey levels
     calcification_contrast:tuple=(400.,1400.)  # faintest and brightest speck, grey levels
     density:tuple=(.1,.7)                      # least and most glandular breast, share of dense tissue
-    texture:float=170.                         # standard deviation of the tissue's own texture, grey levels
+    texture:float=130.                         # standard deviation of the tissue's own texture, grey levels
     exponent:float=3.                          # the texture's power falls as 1/frequency^exponent
     noise:float=14.                            # standard deviation of quantum noise in a pixel, grey levels
 
-# %% ../nbs/01b_phantom.ipynb #5c1ba973
+# %% ../nbs/01b_phantom.ipynb #4cf1fd12
 KINDS = ('mass', 'calcification', 'mass with calcification')
 MARGINS = ('well_defined', 'ill_defined', 'spiculated')
 
+# %% ../nbs/01b_phantom.ipynb #636c1349
 def check_spec(
     spec:PhantomSpec, # the spec to check
 )->PhantomSpec:       # the same spec, if it can be simulated
@@ -137,7 +138,7 @@ def spectral_exponent(
     use = (f>band[0])&(f<band[1])
     return float(-np.polyfit(np.log(f[use]), np.log(p[use]), 1)[0])
 
-# %% ../nbs/01b_phantom.ipynb #99ab18cb
+# %% ../nbs/01b_phantom.ipynb #0b1cd203
 @dataclass(frozen=True)
 class Breast:
     "The anatomy that both views of a breast share"
@@ -148,6 +149,7 @@ class Breast:
     squareness:float    # 2 is an ellipse, more is fuller
     density:float       # share of dense tissue, 0 to 1
 
+# %% ../nbs/01b_phantom.ipynb #5c48a4fb
 def draw_breast(
     spec:PhantomSpec,          # what breasts may look like
     draw:np.random.Generator,  # decides this one
@@ -172,7 +174,15 @@ def skin_line(
     rise = np.cos(np.pi/2*np.clip((nipple-y_mm)/nipple,0,1))**1.3
     return np.where(y_mm<nipple, breast.axilla_mm+(breast.depth_mm-breast.axilla_mm)*rise, below)
 
-# %% ../nbs/01b_phantom.ipynb #c7ba0b23
+# %% ../nbs/01b_phantom.ipynb #ef5f93e3
+def enlarge(
+    img:np.ndarray, # (h, w) float32
+    shape:tuple,    # (rows, cols) of the result
+)->np.ndarray:      # (rows, cols) float32
+    "A smooth image on a finer grid (bicubic)"
+    return np.asarray(Image.fromarray(img).resize(shape[::-1], Image.BICUBIC))
+
+# %% ../nbs/01b_phantom.ipynb #9dd17a21
 def breast_mask(
     breast:Breast,    # whose outline
     view:str,         # "CC" or "MLO"
@@ -183,6 +193,7 @@ def breast_mask(
     y,x = (np.arange(n)*pixel_mm for n in shape)
     return x[None] < skin_line(breast, view, y, shape[0]*pixel_mm)[:,None]
 
+# %% ../nbs/01b_phantom.ipynb #9fded8c6
 def skin_distance(
     breast:Breast,    # whose outline
     view:str,         # "CC" or "MLO"
@@ -193,28 +204,10 @@ def skin_distance(
     grid = [round(n*spec.pixel_mm) for n in (spec.rows,spec.cols)]
     inside = np.pad(breast_mask(breast, view, grid, 1.), ((1,1),(1,0)), mode='edge')
     depth = ndimage.distance_transform_edt(inside)[1:-1,1:].astype(np.float32)
-    return depth if coarse else np.asarray(Image.fromarray(depth).resize((spec.cols,spec.rows), Image.BICUBIC))
+    return depth if coarse else enlarge(depth, (spec.rows,spec.cols))
 
-# %% ../nbs/01b_phantom.ipynb #09c24d33
-FAT, DENSE, MUSCLE = 1050., 1150., 1500. # grey level of fat; what dense tissue and muscle add to it
-
-def tissue(
-    spec:PhantomSpec,          # how tissue looks
-    breast:Breast,             # whose tissue
-    view:str,                  # "CC" or "MLO"
-    draw:np.random.Generator,  # decides lobes, texture and strands
-)->np.ndarray:                 # (rows, cols) float32 grey levels, chest wall on the left, outside not yet removed
-    "Fat, dense tissue in lobes, strands, and the pectoral muscle"
-    shape = spec.rows,spec.cols
-    noise = partial(power_law_noise, shape, spec.pixel_mm, draw)
-    y,x = ((np.arange(n,dtype=np.float32)*spec.pixel_mm) for n in shape)
-    middle = spec.rows*spec.pixel_mm*(.5 if view=='CC' else .58)
-    behind_nipple = 1-((x[None]-.5*breast.depth_mm)/(.5*breast.depth_mm))**2-((y[:,None]-middle)/(.62*breast.half_mm))**2
-    texture, curves = noise(spec.exponent), noise(3.4, smooth_mm=1.2, stretch=.5)
-    lobes = .5+.5*np.tanh((behind_nipple+texture+3*breast.density-1.9)/.8)
-    strands = np.exp(-(curves/.07)**2)*np.clip(.5+texture*.4, 0, 1)
-    img = FAT+spec.texture*texture+DENSE*lobes*(.55+.45*breast.density)+1.2*spec.texture*strands
-    return add_muscle(img, breast, x, y) if view=='MLO' else img
+# %% ../nbs/01b_phantom.ipynb #347b12ec
+FAT, DENSE, MUSCLE = 1050., 900., 1200. # grey level of fat; what dense tissue and muscle add to it
 
 def add_muscle(
     img:np.ndarray,   # (rows, cols) grey levels
@@ -227,8 +220,45 @@ def add_muscle(
     muscle = .5+.5*np.tanh((1-x[None]/width-(np.clip(y[:,None],0,None)/length)**1.25)*8)
     return img*(1-.75*muscle)+.75*muscle*(FAT+MUSCLE)
 
-# %% ../nbs/01b_phantom.ipynb #c68fc014
-SOFTNESS = dict(well_defined=.05, ill_defined=.16, spiculated=.12) # width of the margin as a share of the radius
+# %% ../nbs/01b_phantom.ipynb #c25784eb
+def tissue(
+    spec:PhantomSpec,          # how tissue looks
+    breast:Breast,             # whose tissue
+    view:str,                  # "CC" or "MLO"
+    draw:np.random.Generator,  # decides lobes, texture and strands
+)->np.ndarray:                 # (rows, cols) float32 grey levels, chest wall on the left, outside not yet removed
+    "Fat, dense tissue in lobes, strands, and the pectoral muscle"
+    shape = spec.rows,spec.cols
+    coarse = [round(n*spec.pixel_mm/.56) for n in shape]
+    smooth = lambda exponent, **kw: enlarge(power_law_noise(coarse, .56, draw, exponent, **kw), shape)
+    y,x = ((np.arange(n,dtype=np.float32)*spec.pixel_mm) for n in shape)
+    middle = spec.rows*spec.pixel_mm*(.5 if view=='CC' else .58)
+    behind_nipple = 1-((x[None]-.5*breast.depth_mm)/(.5*breast.depth_mm))**2-((y[:,None]-middle)/(.62*breast.half_mm))**2
+    lumps, curves = smooth(3., smooth_mm=3.), smooth(3.6, smooth_mm=1.8, stretch=.45)
+    texture = power_law_noise(shape, spec.pixel_mm, draw, spec.exponent)
+    lobes = .5+.5*np.tanh((behind_nipple+lumps+3*breast.density-1.8)/1.3)
+    strands = np.exp(-(curves/.05)**2)*np.clip(.6+.6*lumps, 0, 1.5)
+    img = FAT+DENSE*lobes+spec.texture*(.5+.5*lobes)*texture+1.1*spec.texture*strands
+    return add_muscle(img, breast, x, y) if view=='MLO' else img
+
+# %% ../nbs/01b_phantom.ipynb #69d14bcc
+def spicules(
+    rho:np.ndarray,            # (n,n) distance from the centre, 1 at the margin
+    angle:np.ndarray,          # (n,n) direction from the centre, radians
+    radius:float,              # radius of the mass in pixels
+    draw:np.random.Generator,  # decides how many, how long and where
+)->np.ndarray:                 # (n,n) from 0 to 1
+    "Thin strands that radiate from a spiculated mass"
+    out = np.zeros_like(rho)
+    for _ in range(draw.integers(12,25)):
+        turn, length = angle-draw.uniform(-np.pi,np.pi), draw.uniform(1.2,1.75)
+        away = np.abs(np.sin(turn))*rho*radius + 1e3*(np.cos(turn)<0)
+        strand = np.exp(-(away/max(.7,.05*radius))**2)*np.clip((length-rho)/(length-.5),0,1)
+        out = np.maximum(out, .75*strand)
+    return out
+
+# %% ../nbs/01b_phantom.ipynb #4a9fd201
+SOFTNESS = dict(well_defined=.06, ill_defined=.2, spiculated=.14) # width of the margin as a share of the radius
 
 def mass_profile(
     diameter:float,            # diameter in pixels
@@ -248,21 +278,6 @@ def mass_profile(
     profile = edge*(.6+.4*np.sqrt(np.clip(1-rho**2,0,1)))
     if margin=='spiculated': profile = np.maximum(profile, spicules(rho, angle, radius, draw))
     return profile.astype(np.float32)
-
-def spicules(
-    rho:np.ndarray,            # (n,n) distance from the centre, 1 at the margin
-    angle:np.ndarray,          # (n,n) direction from the centre, radians
-    radius:float,              # radius of the mass in pixels
-    draw:np.random.Generator,  # decides how many, how long and where
-)->np.ndarray:                 # (n,n) from 0 to 1
-    "Thin strands that radiate from a spiculated mass"
-    out = np.zeros_like(rho)
-    for _ in range(draw.integers(9,19)):
-        turn, length = angle-draw.uniform(-np.pi,np.pi), draw.uniform(1.15,1.6)
-        away = np.abs(np.sin(turn))*rho*radius + 1e3*(np.cos(turn)<0)
-        strand = np.exp(-(away/max(.7,.05*radius))**2)*np.clip((length-rho)/(length-.5),0,1)
-        out = np.maximum(out, .55*strand)
-    return out
 
 # %% ../nbs/01b_phantom.ipynb #e2ca75a6
 def cluster_profile(
@@ -314,7 +329,7 @@ def draw_lesion(
     malignant = draw.uniform()<dict(well_defined=.15, ill_defined=.55, spiculated=.92).get(margin,.45)
     return Lesion(number, kind, margin, float(diameter), float(draw.uniform()), bool(malignant), ())
 
-# %% ../nbs/01b_phantom.ipynb #84fb50e7
+# %% ../nbs/01b_phantom.ipynb #901e2a81
 def fits(
     x:float, y:float,    # centre in mm from the chest wall and from the top
     reach:float,         # half the side of the square it needs, in mm
@@ -323,8 +338,9 @@ def fits(
 )->bool:                 # does it?
     "Does a lesion fit into a view at this place?"
     if not (reach+2 <= x < depth.shape[1]-reach-2 and reach+2 <= y < depth.shape[0]-reach-2): return False
-    return depth[int(y),int(x)]>=reach+3 and all(max(abs(x-u),abs(y-v))>reach+r+2 for u,v,r in taken)
+    return depth[int(y),int(x)]>=1.25*reach+3 and all(max(abs(x-u),abs(y-v))>reach+r+2 for u,v,r in taken)
 
+# %% ../nbs/01b_phantom.ipynb #cd21f5e5
 def place_lesion(
     spec:PhantomSpec,          # the views
     lesion:Lesion,             # a lesion without a place
@@ -413,6 +429,24 @@ def mammogram(
     if side=='R': pixels, boxes = pixels[:,::-1], [(spec.cols-1-x2,y1,spec.cols-1-x1,y2) for x1,y1,x2,y2 in boxes]
     return np.ascontiguousarray(pixels), boxes
 
+# %% ../nbs/01b_phantom.ipynb #a1fe9905
+def show_mammogram(
+    ax,                 # matplotlib axes to draw on
+    pixels:np.ndarray,  # (rows, cols) grey levels
+    boxes:list=(),      # of (x1, y1, x2, y2) in pixels, inclusive
+    names:list=(),      # a word for each box, written beside it
+    title:str='',       # above the picture
+    every:int=2,        # show each n-th pixel, to keep the notebook light
+)->None:
+    "Draw a mammogram with boxes around its lesions"
+    rows,cols = pixels.shape
+    ax.imshow(pixels[::every,::every], cmap='gray', extent=(-.5,cols-.5,rows-.5,-.5), vmin=0, vmax=max(1,np.percentile(pixels,99.9)))
+    for (x1,y1,x2,y2),name in zip(boxes, list(names)+['']*len(boxes)):
+        ax.plot([x1,x2,x2,x1,x1], [y1,y1,y2,y2,y1], color='gold', lw=1)
+        ax.text(x2+6, y1, name, color='gold', fontsize=9, va='top')
+    ax.set_title(title, fontsize=9)
+    ax.axis('off')
+
 # %% ../nbs/01b_phantom.ipynb #258c1723
 def deck(
     values:list,    # what the cards show
@@ -453,7 +487,17 @@ HEADER = dict(Modality='MG', PresentationIntentType='FOR PRESENTATION', ImageTyp
     PixelIntensityRelationshipSign=-1, RescaleIntercept='0', RescaleSlope='1', RescaleType='US', PresentationLUTShape='IDENTITY',
     LossyImageCompression='00')
 
-# %% ../nbs/01b_phantom.ipynb #a10035e7
+# %% ../nbs/01b_phantom.ipynb #f75338dc
+def code(
+    value:str,    # code value in SNOMED RT
+    meaning:str,  # what it stands for
+)->Dataset:
+    "An item of a DICOM code sequence"
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, 'SNM3', meaning
+    return item
+
+# %% ../nbs/01b_phantom.ipynb #a657d439
 def dicom_file(
     pixels:np.ndarray, # (rows, cols) uint16
     spec:PhantomSpec,  # bits and size of a pixel
@@ -483,17 +527,8 @@ def dicom_file(
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return ds
 
-def code(
-    value:str,    # code value in SNOMED RT
-    meaning:str,  # what it stands for
-)->Dataset:
-    "An item of a DICOM code sequence"
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, 'SNM3', meaning
-    return item
-
-# %% ../nbs/01b_phantom.ipynb #1de28b6b
-PHANTOM_VERSION = 1 # raised by hand whenever the same spec and seed give other images
+# %% ../nbs/01b_phantom.ipynb #203babdc
+PHANTOM_VERSION = 2 # raised by hand whenever the same spec and seed give other images
 
 def spec_hash(
     spec:PhantomSpec, # any spec
@@ -501,6 +536,7 @@ def spec_hash(
     "A short name for a spec and the version of the simulation"
     return hashlib.sha256(json.dumps([PHANTOM_VERSION,asdict(spec)],sort_keys=True).encode()).hexdigest()[:10]
 
+# %% ../nbs/01b_phantom.ipynb #964f4860
 def uid(
     spec:PhantomSpec, # the archive's spec
     seed:int,         # the archive's seed
@@ -543,15 +579,27 @@ def nbss(
         out['BIOPSYWIDE'] = {s:{str(l.number):dict(DatePerformed=day, Opinion='B5' if l.malignant else 'B2') for l in ls} for s,ls in lesions.items() if ls}|sides
     return {episode:out}
 
-# %% ../nbs/01b_phantom.ipynb #bcafc67f
+# %% ../nbs/01b_phantom.ipynb #8b85da8e
+def write_image(
+    folder:Path,  # the archive's folder
+    ds:Dataset,   # the mammogram
+)->None:
+    "Write a DICOM file, and its header as JSON beside the annotations"
+    place = f'{ds.PatientID}/{ds.StudyInstanceUID}/{ds.SOPInstanceUID}'
+    image,header = folder/'images'/f'{place}.dcm', folder/'data'/f'{place}.json'
+    image.parent.mkdir(parents=True, exist_ok=True)
+    ds.save_as(image, enforce_file_format=True)
+    write_json(header, {k:v for k,v in ds.to_json_dict(bulk_data_threshold=1024, bulk_data_element_handler=lambda e: '').items() if k!='7FE00010'})
+
+# %% ../nbs/01b_phantom.ipynb #32ffa2dd
 def write_client(
-    client:str,        # the woman's pseudonym
-    breasts:dict,      # side: kinds of its lesions
+    woman:tuple,       # her entry in the deal: (client id, {side: kinds of its lesions})
     folder:Path,       # the archive's folder
     spec:PhantomSpec,  # how mammograms look
     seed:int,          # the archive's seed
 )->None:
     "Simulate one woman's mammograms and write her part of the archive"
+    client,breasts = woman
     name, draw = partial(uid,spec,seed,client), partial(rng,seed,'phantom',client)
     day, study, series = draw('date'), name('study'), name('series')
     date, episode = f'{day.integers(2010,2020)}{day.integers(1,13):02}{day.integers(1,29):02}', str(day.integers(1000,10000))
@@ -568,18 +616,7 @@ def write_client(
     write_json(data/f'imagedb_{client}.json', dict(Site='phantom', STUDIES={study:{'StudyDate':date,'EpisodeID':episode,series:images}}))
     write_json(data/f'nbss_{client}.json', nbss(found, episode, date))
 
-def write_image(
-    folder:Path,  # the archive's folder
-    ds:Dataset,   # the mammogram
-)->None:
-    "Write a DICOM file, and its header as JSON beside the annotations"
-    place = f'{ds.PatientID}/{ds.StudyInstanceUID}/{ds.SOPInstanceUID}'
-    image,header = folder/'images'/f'{place}.dcm', folder/'data'/f'{place}.json'
-    image.parent.mkdir(parents=True, exist_ok=True)
-    ds.save_as(image, enforce_file_format=True)
-    write_json(header, {k:v for k,v in ds.to_json_dict(bulk_data_threshold=1024, bulk_data_element_handler=lambda e: '').items() if k!='7FE00010'})
-
-# %% ../nbs/01b_phantom.ipynb #0234d902
+# %% ../nbs/01b_phantom.ipynb #df11edf3
 def write_phantoms(
     folder,            # where the archive goes; must not exist yet
     spec:PhantomSpec,  # what it holds
@@ -590,16 +627,9 @@ def write_phantoms(
     folder, spec = Path(folder), check_spec(spec)
     if folder.exists(): raise ParameterError(f'{folder} exists already. Give another folder, or remove this one first.')
     with new_folder(folder) as beside:
-        jobs = [(client,breasts,beside,spec,int(seed)) for client,breasts in deal(spec,seed)]
-        pmap(write_job, jobs, workers=workers, desc='phantoms')
+        pmap(partial(write_client, folder=beside, spec=spec, seed=int(seed)), deal(spec,seed), workers=workers, desc='phantoms')
         write_json(beside/'phantom.json', dict(what=MARKED, version=PHANTOM_VERSION, seed=int(seed), spec=asdict(spec)))
     return folder
-
-def write_job(
-    job:tuple, # the arguments of `write_client`
-)->None:
-    "One woman, for a worker"
-    write_client(*job)
 
 # %% ../nbs/01b_phantom.ipynb #8fb21b1b
 def phantom_archive_path(

@@ -1,0 +1,39 @@
+"""What the tests share: places of their own, so that they neither find nor leave anything, and the smoke phantoms."""
+import os
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((REPO/"nbs").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def places(tmp_path_factory):
+    "MAMMOGAN_HOME and MAMMOGAN_RUNS of this session, for this process and for all that it starts"
+    with pytest.MonkeyPatch.context() as m:
+        for name in ("HOME", "RUNS"): m.setenv(f"MAMMOGAN_{name}", str(tmp_path_factory.mktemp(name.lower())))
+        m.setenv("PYTHONWARNINGS", "ignore")
+        yield Path(os.environ["MAMMOGAN_HOME"]), Path(os.environ["MAMMOGAN_RUNS"])
+
+
+@pytest.fixture(scope="session")
+def phantoms(places):
+    "The patches of the smoke phantoms, made once, by one worker"
+    from mammogan.sources import open_patches
+    return open_patches(preset="smoke", workers=1)
+
+
+@pytest.fixture(scope="session")
+def phantom_tree(phantoms):
+    "The folder of the smoke phantoms: an OMI-DB delivery"
+    from mammogan.phantom import phantom_archive_path
+    return phantom_archive_path("smoke")
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    "The folder of real data, where there is one"
+    folder = Path(os.environ.get("MAMMOGAN_DATA") or "none")
+    if not folder.is_dir(): pytest.skip("MAMMOGAN_DATA names no folder with real data (mini-mias, cbis-mass-patches)")
+    return folder
