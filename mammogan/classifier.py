@@ -7,20 +7,20 @@ __all__ = ['CHANNELS', 'CLASSIFIERS', 'lesion_classifier', 'ClassifierConfig', '
            'classification_metrics', 'patient_draws', 'bootstrap_interval', 'RateDecay', 'LossNote', 'KeepBest',
            'OutOfPatience', 'train_classifier', 'Precision', 'save_classifier', 'load_classifier']
 
-# %% ../nbs/02a_classifier.ipynb #5253dc43
+# %% ../nbs/02a_classifier.ipynb #11494be9
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastai.basics import Callback, CancelFitException, DataLoaders
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from torch import nn
 
 from .core import check_number, rng, seed_for
 from .dcgan import Discriminator
-from .training import choose_precision, EpochLog, EpochSeed, load_tensors, PatchBatches, quiet_learner, save_tensors, StepProgress, torch_adam, torch_rng, torch_threads, train_device
+from .training import (Callback, CancelFitException, choose_precision, DataLoaders,
+                                EpochLog, EpochSeed, load_tensors, PatchBatches, quiet_learner, save_tensors, StepProgress, torch_adam, torch_rng, torch_threads, train_device)
 
 # %% ../nbs/02a_classifier.ipynb #1e071b04
 CHANNELS = (9, 18, 36, 72, 90)

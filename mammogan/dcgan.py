@@ -8,21 +8,21 @@ __all__ = ['GANS', 'SIMULATIONS', 'Generator', 'Discriminator', 'discriminator_c
            'restore', 'SampleGrid', 'sample', 'load_generator', 'gan_learner', 'train_dcgan', 'GANRun', 'gan_run',
            'simulation_lesions', 'simulate_lesions']
 
-# %% ../nbs/02_dcgan.ipynb #cb29774e
+# %% ../nbs/02_dcgan.ipynb #652131f4
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
-from fastai.basics import Callback, DataLoaders
 from fastcore.basics import patch
 from torch import nn
 
 from .core import check_number, fingerprint, ParameterError, read_json, rng, Run, RunStore, write_json
 from .dataset import KINDS, PatchSet
-from .training import (choose_precision, EpochLog, EpochSeed, flat_state, load_flat_state, load_tensors, PatchBatches, PatchLearner, quiet_learner,
+from .training import (Callback, choose_precision, DataLoaders, EpochLog, EpochSeed, flat_state, load_flat_state, load_tensors, PatchBatches, PatchLearner, quiet_learner,
                                save_tensors, StepProgress, torch_adam, torch_rng, torch_threads, train_device)
 
 # %% ../nbs/02_dcgan.ipynb #0cf96efd

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INCEPTION', 'NORMALS_SHOWN', 'frechet_distance', 'inception_file', 'inception_network', 'inception_features',
-           'patient_halves', 'distance_and_floor', 'fakes_only', 'CalcificationRun', 'calcification_run',
+           'patient_halves', 'distance_and_floor', 'fakes_only', 'CalcificationRun', 'can_label', 'calcification_run',
            'figure_5_groups', 'figure_5', 'perplexity_for', 'tsne_map', 'neighbour_mixing', 'figure_6_points', 'MapRun',
            'map_run', 'figure_6', 'distance_table']
 
@@ -120,14 +120,23 @@ class CalcificationRun(Run):
     seed:int = 0
     version:int = 1
 
-# %% ../nbs/03_evaluation.ipynb #4247c5d9
+# %% ../nbs/03_evaluation.ipynb #da1491de
+def can_label(
+    real:PatchSet,    # real lesions
+    least:int=12      # patients of each kind that a classifier needs to be trained, chosen and tested
+) -> bool:
+    "Whether there are enough lesions with and without calcification to train the classifier behind Figure 5's labels"
+    with_it = real.rows.calcification.values.astype(bool)
+    return min(len(real[with_it].patients), len(real[~with_it].patients)) >= least
+
+# %% ../nbs/03_evaluation.ipynb #139588f2
 def calcification_run(
     store:RunStore, ps:PatchSet, config:ClassifierConfig, seed:int=0
 ) -> Path:
     "The folder of a classifier that tells real lesions with calcification from masses only, and its AUC on held-out patients"
     ps = simulation_lesions(ps)
     labelled = ps[np.arange(len(ps))]; labelled.rows = ps.rows.assign(label=ps.rows.calcification.astype(int))
-    f = make_folds(labelled, 3, "patient", .1, seed)[0]
+    f = make_folds(labelled, 3, "patient", .2, seed)[0]
     x, y = labelled.normalised(), labelled.rows.label.values
     def make(run, folder):
         net, log = train_classifier((x[f.train], y[f.train]), (x[f.valid], y[f.valid]), config, seed_for(seed, "calcification"), True, folder, "calcification or not")
@@ -135,7 +144,7 @@ def calcification_run(
         return dict(classification_metrics(y[f.test], lesion_scores(net, x[f.test], config.precision)), patients=len(labelled[f.test].patients), lesions=len(f.test))
     return store.get(CalcificationRun(fingerprint(x, y, f.train, f.valid, f.test), config, seed), make)
 
-# %% ../nbs/03_evaluation.ipynb #066cdabb
+# %% ../nbs/03_evaluation.ipynb #d55791c2
 def figure_5_groups(
     store:RunStore, ps:PatchSet, preset:str, seed:int=0,
     n:int=16,           # patches a group
@@ -145,7 +154,7 @@ def figure_5_groups(
     G, real = load_generator(simulate_lesions(store, ps, preset, seed)), simulation_lesions(ps)
     fakes, order = sample(G, pool, seed), rng(seed, "figure 5").permutation(len(real))
     real, calcified = real[order], real.rows.calcification.values[order]
-    if not (calcified.any() and (~calcified).any()): return {"fake masses": fakes[:n], "real masses": real[:n].normalised()}
+    if not can_label(real): return {"fake lesions": fakes[:n], "real lesions": real[:n].normalised()}
     both = real.rows.mass.values & calcified
     scores = lesion_scores(load_classifier(calcification_run(store, ps, CLASSIFIERS[preset], seed)), fakes)
     called = np.flatnonzero(scores > .5)

@@ -26,7 +26,7 @@ from scipy import fft, ndimage
 
 from .core import ParameterError, home, new_folder, pmap, rng, write_json
 
-# %% ../nbs/01b_phantom.ipynb #926a9a4e
+# %% ../nbs/01b_phantom.ipynb #9b5aca51
 @dataclass(frozen=True)
 class PhantomSpec:
     "What a phantom archive holds and how its mammograms look"
@@ -44,7 +44,7 @@ class PhantomSpec:
     mass_mm:tuple=(5.,30.)                     # smallest and largest diameter of a mass in mm
     mass_median_mm:float=12.                   # median diameter of a mass; the spread is log-normal
     cluster_mm:tuple=(5.,15.)                  # smallest and largest diameter of a calcification cluster in mm
-    mass_contrast:tuple=(280.,950.)            # faintest and strongest mass over its surroundings, grey levels
+    mass_contrast:tuple=(380.,950.)            # faintest and strongest mass over its surroundings, grey levels
     calcification_contrast:tuple=(400.,1400.)  # faintest and brightest speck, grey levels
     density:tuple=(.1,.7)                      # least and most glandular breast, share of dense tissue
     texture:float=130.                         # standard deviation of the tissue's own texture, grey levels

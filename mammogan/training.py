@@ -7,19 +7,23 @@ __all__ = ['train_device', 'choose_precision', 'torch_threads', 'torch_rng', 'ra
            'save_tensors', 'load_tensors', 'flat_state', 'load_flat_state', 'EpochSeed', 'StepProgress', 'EpochLog',
            'read_log', 'PatchLearner', 'quiet_learner', 'torch_adam']
 
-# %% ../nbs/01d_training.ipynb #350b79b8
-import csv, json, time
+# %% ../nbs/01d_training.ipynb #27e2fa9b
+import csv, json, time, warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from fastai.basics import Callback, DataLoaders, Learner, OptimWrapper
 from fastcore.basics import patch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from .core import check_choice, check_number, Progress, read_json, replacing, seed_for, write_json
+
+# %% ../nbs/01d_training.ipynb #c682a917
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)
+    from fastai.basics import Callback, CancelFitException, DataLoaders, Learner, OptimWrapper
 
 # %% ../nbs/01d_training.ipynb #31c7cbca
 def train_device() -> torch.device:

@@ -1,0 +1,106 @@
+"""Work that is killed (SIGKILL: no goodbye, no cleaning up) and started again ends with the bytes of work that was not."""
+import signal, subprocess, sys
+from textwrap import dedent
+
+import numpy as np
+import pytest
+
+from mammogan import dataset, dcgan
+from mammogan.core import RunStore
+from mammogan.dataset import prepare
+from mammogan.sources import open_archive, PREPARE
+
+SETTINGS = dict(base=2, nz=8, batch=8, epochs=9)
+TRAINING = f"""
+    from mammogan import dcgan, training
+    from mammogan.core import RunStore
+    dcgan.Checkpoint.__init__.__defaults__ = (0,)                # a checkpoint after every epoch
+    class Kill(dcgan.Callback):
+        def before_batch(self):
+            if self.epoch == 5 and self.iter == 1: die()
+    def train(patches, store): return dcgan.gan_run(RunStore(store), np.load(patches), dcgan.GANConfig(**{SETTINGS}), 0, show=False)
+"""
+DIE = """
+    import os, signal, sys
+    import numpy as np
+    def die(): os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed(*parts, args):
+    "Run a script that must end by killing itself"
+    done = subprocess.run([sys.executable, "-c", "\n".join(map(dedent, parts)), *map(str, args)], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def train(patches, store): return dcgan.gan_run(RunStore(store), np.load(patches), dcgan.GANConfig(**SETTINGS), 0, show=False)
+
+
+@pytest.fixture(scope="module")
+def lesions(phantoms, tmp_path_factory):
+    "Two dozen lesions on disk, for a GAN to learn from"
+    file = tmp_path_factory.mktemp("lesions")/"lesions.npy"
+    np.save(file, phantoms.positives[:24].normalised())
+    return file
+
+
+@pytest.fixture(scope="module")
+def unbroken(lesions, tmp_path_factory):
+    "The folder of a training that nobody disturbed"
+    return train(lesions, tmp_path_factory.mktemp("unbroken"))
+
+
+MOMENTS = {"in the middle of an epoch": "dcgan.LossMeans.before_batch = Kill.before_batch",
+           "while a checkpoint is being written": """
+               from mammogan import core
+               replace, count = os.replace, []
+               def replace_or_die(a, b):
+                   count.extend(str(b).endswith("checkpoint.safetensors") * [1])
+                   if len(count) == 5: die()
+                   replace(a, b)
+               os.replace = replace_or_die"""}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_training_killed(moment, lesions, unbroken, tmp_path):
+    killed(DIE, TRAINING, MOMENTS[moment], "train(*sys.argv[1:])", args=(lesions, tmp_path))
+    left, = (tmp_path/"gan").iterdir()
+    assert (left/"checkpoint.safetensors").exists() and not (left/"generator.safetensors").exists() and not (left/"metrics.json").exists()
+    resumed = train(lesions, tmp_path)
+    assert resumed == left
+    for name in ("generator.safetensors", "metrics.json", "log.csv", "samples.npy"):
+        assert (resumed/name).read_bytes() == (unbroken/name).read_bytes(), name
+
+
+def test_a_preparation_killed_at_the_twentieth_image(phantoms, tmp_path, monkeypatch):
+    killed(DIE, """
+        from mammogan import dataset
+        from mammogan.sources import open_archive, PREPARE
+        work, seen = dataset.image_patches, []
+        def image_patches(*args):
+            seen.append(1)
+            if len(seen) == 20: die()
+            return work(*args)
+        dataset.image_patches = image_patches
+        dataset.prepare(open_archive(preset="smoke"), sys.argv[1], PREPARE["smoke"], chunk=8)""", args=[tmp_path/"set"])
+    assert not (tmp_path/"set").exists()
+    done_now, work = [], dataset.image_patches
+    monkeypatch.setattr(dataset, "image_patches", lambda *args: done_now.append(args[1]) or work(*args))
+    ps = prepare(open_archive(preset="smoke"), tmp_path/"set", PREPARE["smoke"], chunk=8)
+    assert ps.info == phantoms.info
+    assert len(done_now) == 48 - 16                       # two chunks of eight were finished, the third was not
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def test_phantoms_killed_while_they_are_written_are_not_taken_for_whole(phantom_tree, tmp_path, monkeypatch):
+    monkeypatch.setenv("MAMMOGAN_HOME", str(tmp_path))
+    killed(DIE, """
+        from mammogan import phantom
+        work, seen = phantom.write_client, []
+        def write_client(*args, **kwargs):
+            seen.append(1)
+            if len(seen) == 3: die()
+            work(*args, **kwargs)
+        phantom.write_client = write_client
+        phantom.phantom_archive_path("smoke")""", args=[])
+    assert not list((tmp_path/"phantoms").glob("smoke*")) and list((tmp_path/"phantoms").glob(".smoke*"))

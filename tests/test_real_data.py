@@ -1,0 +1,53 @@
+"""Real mammograms, where MAMMOGAN_DATA names a folder that has some."""
+import re
+
+import pytest
+
+from mammogan.archives import PATIENT_PATTERN
+from mammogan.core import ParameterError
+from mammogan.dataset import make_folds
+from mammogan.experiment import STUDIES, study_sets
+from mammogan.sources import open_patches
+
+
+@pytest.fixture(scope="module")
+def films(real_data):
+    if not (real_data/"mini-mias").is_dir(): pytest.skip("MAMMOGAN_DATA has no mini-mias")
+    return open_patches("mini-mias", real_data/"mini-mias", workers=2)
+
+
+@pytest.fixture(scope="module")
+def masses(real_data):
+    if not (real_data/"cbis-mass-patches").is_dir(): pytest.skip("MAMMOGAN_DATA has no cbis-mass-patches")
+    return open_patches("patches", real_data/"cbis-mass-patches"/"train")
+
+
+def test_the_films_give_all_their_located_lesions_and_the_account_adds_up(films):
+    a = films.info["account"]
+    assert len(films.positives) == a["lesions_used"] == 59
+    assert a["images"] == a["images_used"] + a["images_rejected"]
+    assert a["lesions"] == a["lesions_used"] + a["lesions_rejected"]
+    assert films.rejected.reason.str.len().min() > 10
+
+
+def test_no_woman_is_on_two_sides_of_a_fold(films):
+    for fold in make_folds(films):
+        train, valid, test = (set(films[rows].patients) for rows in (fold.train, fold.valid, fold.test))
+        assert not (train & valid or train & test or valid & test)
+
+
+def test_a_study_of_24_lesions_fits_the_films_and_one_of_500_is_a_sentence(films):
+    config = STUDIES["demo"]
+    assert len(study_sets(films, 24, config=config).negatives) == 240
+    with pytest.raises(ParameterError, match="size=500 is more lesions than there are: mini-mias has 59"): study_sets(films, 500, config=config)
+
+
+def test_every_ready_made_patch_has_its_patient(masses, real_data):
+    names = [p.name for p in (real_data/"cbis-mass-patches"/"train").iterdir()]
+    assert len(masses) == len(names) == 1104 and masses.pixels.shape == (1104, 128, 128)
+    assert set(masses.patients) == {re.search(PATIENT_PATTERN, n)["patient"] for n in names}
+    assert set(masses.rows.status) == {"benign", "malignant"} and masses.rejected.empty
+
+
+def test_patches_without_normal_tissue_cannot_make_a_study(masses):
+    with pytest.raises(ParameterError, match="no normal tissue"): study_sets(masses, 100)
