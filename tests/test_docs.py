@@ -13,27 +13,19 @@ def outputs(notebook): return [o for c in cells(notebook) for o in c.get("output
 def text_of(output): return "".join(output.get("text", [])) or "".join(output.get("data", {}).get("text/plain", []))
 
 
-@pytest.fixture(scope="module")
-def processed(tmp_path_factory):
-    "The notebooks as nbdev hands them to Quarto, made in a copy of the sources"
+def test_every_notebook_is_processed_for_the_site(tmp_path):
+    "The function behind nbdev_proc_nbs, which needs no Quarto, in a copy of the sources"
     pytest.importorskip("nbdev", reason="nbdev, which processes notebooks for the site, comes with the extra [dev]")
-    copy = tmp_path_factory.mktemp("site")
-    for name in ("nbs", "mammogan"): shutil.copytree(REPO/name, copy/name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
-    for name in ("settings.ini", "_quarto.yml"): shutil.copy(REPO/name, copy)
-    done = subprocess.run([sys.executable, "-c", "from nbdev.serve import proc_nbs; proc_nbs(n_workers=0)"], cwd=copy, capture_output=True, text=True)
+    for name in ("nbs", "mammogan"): shutil.copytree(REPO/name, tmp_path/name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+    for name in ("settings.ini", "_quarto.yml"): shutil.copy(REPO/name, tmp_path)
+    done = subprocess.run([sys.executable, "-W", "default", "-c", "from nbdev.serve import proc_nbs; proc_nbs(n_workers=0)"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "imports and other code" not in done.stderr, f"an import shares its cell with other code, which the site's build would run:\n{done.stderr[-2000:]}"
-    return copy/"_proc"
-
-
-@each_notebook
-def test_it_is_processed_for_the_site(notebook, processed):
-    page = cells(processed/notebook.name)
-    assert page and not [o for c in page for o in c.get("outputs", []) if o["output_type"] == "error"]
-
-
-def test_the_site_has_its_settings(processed):
-    assert (processed/"_quarto.yml").read_text() == (REPO/"nbs"/"_quarto.yml").read_text()
+    shared = done.stderr.partition("imports and other code")[2]
+    assert not shared, f"an import shares its cell with other code, and the build of the site would run both: {shared[:600]}"
+    pages = {p.stem: cells(p) for p in (tmp_path/"_proc").glob("*.ipynb")}
+    assert set(pages) == {p.stem for p in NOTEBOOKS} and all(pages.values())
+    assert not [o for page in pages.values() for c in page for o in c.get("outputs", []) if o["output_type"] == "error"]
+    assert (tmp_path/"_proc"/"_quarto.yml").read_text() == (REPO/"nbs"/"_quarto.yml").read_text()
 
 
 @each_notebook
