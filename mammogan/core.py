@@ -242,12 +242,12 @@ def _terminal():
     fd = getattr(sys.stderr, "_original_stdstream_copy", None)
     return fd if fd is not None and os.isatty(fd) else None
 
-# %% ../nbs/00_core.ipynb #075f38f8
+# %% ../nbs/00_core.ipynb #87bf99ad
 class Progress(tqdm):
     "A tqdm bar on standard error; in a notebook one line that is rewritten in place. It appears after three seconds"
     def __init__(self, *args, **kwargs):
         self.handle = None
-        super().__init__(*args, **{"delay":3, "mininterval":.5, "dynamic_ncols":True, "leave":False, "file":sys.stderr, **kwargs})
+        super().__init__(*args, **{"delay":3, "unit":"",  "mininterval":.5, "dynamic_ncols":True, "leave":False, "file":sys.stderr, **kwargs})
 
     def display(self, msg=None, pos=None):
         if not _in_kernel(): return super().display(msg, pos)
@@ -259,7 +259,7 @@ class Progress(tqdm):
         if (fd := _terminal()) is not None: os.write(fd, f"\r{text['text/plain']}\033[K".encode())
 
     def close(self):
-        if self.handle and not self.disable: self.display(f"{self.desc or ''}{self.n:,} in {self.format_interval(self.format_dict['elapsed'])}")
+        if self.handle and not self.disable: self.display(f"{(self.desc or 'done').removesuffix(': ')}: {f'{self.n:,} {self.unit}'.strip()} in {self.format_interval(self.format_dict['elapsed'])}")
         super().close()
 
 # %% ../nbs/00_core.ipynb #044f4167

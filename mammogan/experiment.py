@@ -204,14 +204,16 @@ def run_jobs(
             bar.n = 100*sum(c*_share_done(store, run_of(j)) for c, j in zip(costs, jobs))/sum(costs); bar.refresh()
     if failed: raise failed[0]
 
-# %% ../nbs/02b_experiment.ipynb #178206a1
-def job_cost(job) -> float:
-    "How long a job takes compared with others: patches times channels"
+# %% ../nbs/02b_experiment.ipynb #2ce586da
+def job_cost(
+    job    # as in `run_jobs`
+) -> float:
+    "How long a job takes on one core, roughly, in seconds"
     kind, e, mode = job
     c = e.config
-    if kind == "gan": return c.gan.base**2*40*(c.gan.steps*c.gan.batch or c.gan.epochs*len(e.real))
+    if kind == "gan": return .44*(c.gan.base/16)**2*(c.gan.steps*c.gan.batch or c.gan.epochs*len(e.real))/16
     n = len(e.sets.negatives) + e.size*MODES[mode].real + e.fakes*MODES[mode].fakes
-    return sum(a*b for a, b in zip(c.classifier.channels, c.classifier.channels[1:]))*8*n*(c.classifier.epochs*.6)
+    return .22*(c.classifier.channels[0]/9)**2*c.classifier.epochs*.6*n/64
 
 # %% ../nbs/02b_experiment.ipynb #2b0f5c08
 def run_experiments(

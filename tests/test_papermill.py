@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from conftest import REPO
-from mammogan.augmentation import PAPER_MODES, study
-from mammogan.core import read_json, RunStore
+from mammogan.augmentation import chosen_modes, PAPER_MODES, study
+from mammogan.core import check_parameters, ParameterError, read_json, RunStore
+from mammogan.sources import open_patches
 
 NOTEBOOK = REPO/"nbs"/"04_augmentation.ipynb"
 
@@ -41,8 +42,8 @@ def first(phantoms, store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def second(first, store):
-    "The same study with 4 lesions, after the first"
-    done = papermill(first[0], "out-{size}.ipynb", ("preset", "smoke"), ("size", "4"), ("runs", store.path))
+    "The same study with 4 lesions and one worker, after the first"
+    done = papermill(first[0], "out-{size}.ipynb", ("preset", "smoke"), ("size", "4"), ("workers", "1"), ("runs", store.path))
     assert done.returncode == 0, done.stderr[-3000:]
     return first[0]/"out-4.ipynb", finished(store)
 
@@ -84,11 +85,8 @@ def test_a_second_size_adds_its_runs_and_a_column_and_redoes_nothing(first, seco
     assert all(row_of(k, m).search(text) for k in (4, 8) for m in PAPER_MODES)
 
 
-REFUSED = {"a parameter that does not exist": ([("sise", "250")], "This notebook has no parameter sise"),
-           "an unknown preset": ([("preset", "fast")], "preset='fast' is not known. Choose one of: paper, demo, smoke."),
-           "an unknown source": ([("source", "omi")], "source='omi' is not known. Choose one of: phantom"),
-           "a size of 0": ([("size", "0")], "size=0 cannot be used"),
-           "more lesions than there are": ([("size", "100000")], "size=100000 is more lesions than there are: phantom has"),
+REFUSED = {"a parameter that does not exist": ([("sise", "250")], "This notebook has no parameter sise. It has: source, data, preset"),
+           "a size of 0": ([("size", "0")], "size=0 cannot be used: it must be a whole number of at least 1"),
            "an empty folder": ([("source", "omidb"), ("data", "empty")], "data='empty': the folder is empty")}
 
 
@@ -108,3 +106,17 @@ def test_it_is_refused_with_a_sentence(what, refusals):
 
 
 def test_a_refusal_costs_nothing_that_was_there(refusals, second, store): assert finished(store) == second[1]
+
+
+IMPOSSIBLE = {"an unknown preset": (lambda ps, store: check_parameters(dict(preset="fast", seed=0), "preset seed"), "preset='fast' is not known. Choose one of: paper, demo, smoke"),
+              "an unknown source": (lambda ps, store: open_patches("omi"), "source='omi' is not known. Choose one of: phantom, omidb, mini-mias"),
+              "an unknown mode": (lambda ps, store: chosen_modes("ORG, AUG"), "modes='AUG' is not known. Choose one of: all, ORG"),
+              "more lesions than there are": (lambda ps, store: study(store, ps, "smoke", [100_000]), "size=100000 is more lesions than there are: phantom has"),
+              "too many folds": (lambda ps, store: study(store, ps, "smoke", [8], folds=4), "folds=4 cannot be used: it must be a whole number from 1 to 3")}
+
+
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_what_the_notebook_calls_refuses_it_before_any_work(what, phantoms, second, store):
+    call, sentence = IMPOSSIBLE[what]
+    with pytest.raises(ParameterError, match=re.escape(sentence)): call(phantoms, store)
+    assert finished(store) == second[1]

@@ -1,0 +1,39 @@
+"""The commands: progress and messages on standard error, one JSON object as the last line of standard output, sentences for errors."""
+import configparser, json, subprocess, sys
+from pathlib import Path
+
+import pytest
+
+from conftest import REPO
+
+SETTINGS = configparser.ConfigParser(delimiters=["="])
+SETTINGS.read(REPO/"settings.ini", encoding="utf-8")
+COMMANDS = [line.split("=")[0] for line in SETTINGS["DEFAULT"].get("console_scripts", "").split()]
+
+
+def command(name, *args):
+    "Run an installed command of the package"
+    file = Path(sys.executable).with_name(name)
+    if not file.exists(): pytest.skip(f"{name} is not installed beside this Python: pip install -e . writes it")
+    return subprocess.run([file, *map(str, args)], capture_output=True, text=True)
+
+
+def test_prepare_ends_with_its_account(phantoms):
+    done = command("mammogan_prepare", "--preset", "smoke")
+    account = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 0 and account["fingerprint"] == phantoms.info["fingerprint"]
+    assert account["images"] == account["images_used"] + account["images_rejected"]
+
+
+@pytest.mark.parametrize("args, sentence", [(("mammogan_prepare", "--source", "omi"), "source='omi' is not known. Choose one of: phantom"),
+                                            (("mammogan_prepare", "--source", "mini-mias", "--data", "nowhere"), "data='nowhere': there is no such folder"),
+                                            (("mammogan_reproduce", "--preset", "fast"), "preset='fast' is not known. Choose one of: paper, demo, smoke")])
+def test_an_error_is_a_sentence_and_an_exit_status(args, sentence):
+    done = command(*args)
+    assert done.returncode != 0 and sentence in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_says_what_the_command_does_and_gives_an_example(name):
+    done = command(name, "--help")
+    assert done.returncode == 0 and f"Example: {name}" in " ".join(done.stdout.split())
