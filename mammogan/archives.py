@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAPER_SELECTION', 'PATIENT_PATTERN', 'existing_folder', 'read_dicom', 'read_picture', 'header_columns', 'is_set',
            'mark_columns', 'episode_status', 'read_omidb', 'select', 'mias_box', 'mias_rows', 'read_minimias',
-           'patient_of', 'read_patches']
+           'patient_of', 'status_of', 'read_patches']
 
 # %% ../nbs/01a_archives.ipynb #2d34468c
 import re
@@ -93,7 +93,7 @@ def episode_status(
     said = [str(v.get(side, "")).lower() for v in events.values() if isinstance(v, dict)] if isinstance(events, dict) else []
     return next((s for s in ("malignant", "benign", "normal") if s in said), "")
 
-# %% ../nbs/01a_archives.ipynb #25e28eca
+# %% ../nbs/01a_archives.ipynb #05a3e30e
 def _client_images(folder):
     "(study, episode, image id, marks) for every image that a client's imagedb file lists"
     for study, inside in read_json(_client_file(folder, "imagedb"))["STUDIES"].items():
@@ -104,7 +104,7 @@ def _client_images(folder):
 def _client_file(folder, kind):
     for name in (f"{kind}_{folder.name}.json", f"{kind.upper()}_{folder.name}.json"):
         if (folder/name).is_file(): return folder/name
-    raise ValueError(f"{folder/name} is missing.")
+    raise ValueError(f"{folder}/{kind}_{folder.name}.json is missing.")
 
 # %% ../nbs/01a_archives.ipynb #fae585bc
 def _image_header(data, image):
@@ -229,7 +229,16 @@ def patient_of(
     if found: return found["patient"]
     raise ParameterError(f"pattern={pattern!r} finds no patient in the name of {name}. Give one that does, with a group (?P<patient>...).")
 
-# %% ../nbs/01a_archives.ipynb #ce7fd257
+# %% ../nbs/01a_archives.ipynb #a640b5c8
+def status_of(
+    name:str    # a file's name
+) -> str:       # `benign`, `malignant`, or empty
+    "Whether a file's name calls its lesion benign or malignant"
+    if flag := re.search(r"is_(benign|malignant)_([01])", name): return flag[1] if flag[2] == "1" else dict(benign="malignant", malignant="benign")[flag[1]]
+    said = [s for s in ("benign", "malignant") if s in name.lower()]
+    return said[0] if len(said) == 1 else ""
+
+# %% ../nbs/01a_archives.ipynb #dcd79ec0
 def read_patches(
     data,                        # a folder of patch images, searched through
     pattern:str=PATIENT_PATTERN, # where in a file's name the patient stands
@@ -246,7 +255,7 @@ def read_patches(
         patient, name = patient_of(p.name, pattern), str(p.relative_to(root))
         try: pixels.append(np.asarray(Image.fromarray(_grey(read_picture(p))).resize((size, size), Image.Resampling.BILINEAR)))
         except ValueError as e: rejected.append(("image", name, name, str(e))); continue
-        rows.append((patient, name, next((s for s in ("benign", "malignant") if s in p.name.lower()), "")))
+        rows.append((patient, name, status_of(p.name)))
     if not rows: raise ValueError(f"None of the {len(files)} pictures in {root} can be read: {rejected[0][3]}")
     patient, image, status = zip(*rows)
     ps = patch_set(np.stack(pixels), patient=patient, image=image, status=status, archive="patches", **{kind: True})

@@ -8,7 +8,7 @@ __all__ = ['PUBLISHED_F1', 'PUBLISHED_AUC', 'numbers', 'chosen_modes', 'experime
            'check_table', 'apart', 'figure_4_legend', 'figure_4', 'flow_counts', 'save_study_figures', 'positives_word',
            'stored_sizes', 'verdict']
 
-# %% ../nbs/04_augmentation.ipynb #34df990c
+# %% ../nbs/04_augmentation.ipynb #525e3a55
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from .core import check_choice, check_number, ParameterError, read_json, rng, Ru
 from .dataset import PatchSet
 from .drawing import COLOURS, MODES as LOOKS, mode_style, paper_style, save_figure
 from .experiment import Experiment, ModeRun, PAPER_MODES, run_experiments, STUDIES
-from .sources import figure_facts
+from .sources import figure_facts, SOURCES
 
 # %% ../nbs/04_augmentation.ipynb #f3baa2ac
 def numbers(

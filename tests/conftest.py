@@ -8,9 +8,13 @@ REPO = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((REPO/"nbs").glob("*.ipynb"))
 
 
+def pytest_configure(config):
+    for warning in ("ignore:.*torch.jit.script", "ignore:The 'mode.chained_assignment'"): config.addinivalue_line("filterwarnings", warning)    # fastai's imports
+
+
 @pytest.fixture(scope="session", autouse=True)
 def places(tmp_path_factory):
-    "MAMMOGAN_HOME and MAMMOGAN_RUNS of this session, for this process and for all that it starts"
+    "MAMMOGAN_HOME and MAMMOGAN_RUNS of these tests, for this process and for all that it starts"
     with pytest.MonkeyPatch.context() as m:
         for name in ("HOME", "RUNS"): m.setenv(f"MAMMOGAN_{name}", str(tmp_path_factory.mktemp(name.lower())))
         m.setenv("PYTHONWARNINGS", "ignore")

@@ -11,20 +11,29 @@ from mammogan.dataset import prepare
 from mammogan.sources import open_archive, PREPARE
 
 SETTINGS = dict(base=2, nz=8, batch=8, epochs=9)
-TRAINING = f"""
-    from mammogan import dcgan, training
-    from mammogan.core import RunStore
-    dcgan.Checkpoint.__init__.__defaults__ = (0,)                # a checkpoint after every epoch
-    class Kill(dcgan.Callback):
-        def before_batch(self):
-            if self.epoch == 5 and self.iter == 1: die()
-    def train(patches, store): return dcgan.gan_run(RunStore(store), np.load(patches), dcgan.GANConfig(**{SETTINGS}), 0, show=False)
-"""
 DIE = """
     import os, signal, sys
     import numpy as np
     def die(): os.kill(os.getpid(), signal.SIGKILL)
 """
+TRAIN = f"""
+    from mammogan import dcgan
+    from mammogan.core import RunStore
+    dcgan.Checkpoint.__init__.__defaults__ = (0,)          # a checkpoint after every epoch
+    dcgan.gan_run(RunStore(sys.argv[2]), np.load(sys.argv[1]), dcgan.GANConfig(**{SETTINGS}), 0, show=False)
+"""
+MOMENTS = {"in the middle of an epoch": """
+               from mammogan.dcgan import LossMeans
+               def die_in_the_sixth(self):
+                   if self.epoch == 5 and self.iter == 1: die()
+               LossMeans.before_batch = die_in_the_sixth""",
+           "while a checkpoint is being written": """
+               replace, written = os.replace, []
+               def die_at_the_fifth(beside, path):
+                   written.extend([path]*str(path).endswith("checkpoint.safetensors"))
+                   if len(written) == 5: die()
+                   replace(beside, path)
+               os.replace = die_at_the_fifth"""}
 
 
 def killed(*parts, args):
@@ -50,20 +59,9 @@ def unbroken(lesions, tmp_path_factory):
     return train(lesions, tmp_path_factory.mktemp("unbroken"))
 
 
-MOMENTS = {"in the middle of an epoch": "dcgan.LossMeans.before_batch = Kill.before_batch",
-           "while a checkpoint is being written": """
-               from mammogan import core
-               replace, count = os.replace, []
-               def replace_or_die(a, b):
-                   count.extend(str(b).endswith("checkpoint.safetensors") * [1])
-                   if len(count) == 5: die()
-                   replace(a, b)
-               os.replace = replace_or_die"""}
-
-
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_training_killed(moment, lesions, unbroken, tmp_path):
-    killed(DIE, TRAINING, MOMENTS[moment], "train(*sys.argv[1:])", args=(lesions, tmp_path))
+    killed(DIE, MOMENTS[moment], TRAIN, args=(lesions, tmp_path))
     left, = (tmp_path/"gan").iterdir()
     assert (left/"checkpoint.safetensors").exists() and not (left/"generator.safetensors").exists() and not (left/"metrics.json").exists()
     resumed = train(lesions, tmp_path)
