@@ -93,27 +93,32 @@ def episode_status(
     said = [str(v.get(side, "")).lower() for v in events.values() if isinstance(v, dict)] if isinstance(events, dict) else []
     return next((s for s in ("malignant", "benign", "normal") if s in said), "")
 
-# %% ../nbs/01a_archives.ipynb #05a3e30e
+# %% ../nbs/01a_archives.ipynb #e0ce3162
 def _client_images(folder):
     "(study, episode, image id, marks) for every image that a client's imagedb file lists"
-    for study, inside in read_json(_client_file(folder, "imagedb"))["STUDIES"].items():
+    for study, inside in _read_object(_client_file(folder, "imagedb"))["STUDIES"].items():
         for series in inside.values():
             if not isinstance(series, dict): continue
             for image, marks in series.items(): yield study, inside.get("EpisodeID", ""), image, marks or {}
+
+def _read_object(path):
+    "A JSON file that must hold an object"
+    if isinstance(found := read_json(path), dict): return found
+    raise ValueError(f"{path} holds no JSON object.")
 
 def _client_file(folder, kind):
     for name in (f"{kind}_{folder.name}.json", f"{kind.upper()}_{folder.name}.json"):
         if (folder/name).is_file(): return folder/name
     raise ValueError(f"{folder}/{kind}_{folder.name}.json is missing.")
 
-# %% ../nbs/01a_archives.ipynb #fae585bc
+# %% ../nbs/01a_archives.ipynb #2fadb1aa
 def _image_header(data, image):
     for name in (f"{image}.json", f"{image}.dcm.json"):
-        if (data/name).is_file(): return header_columns(read_json(data/name))
-    return {}
+        if (data/name).is_file(): return header_columns(_read_object(data/name))
+    raise ValueError(f"{data/image}.json, the image's header, is not there; its view and machine are not known.")
 
 def _read_nbss(folder):
-    try: return read_json(_client_file(folder, "nbss")), []
+    try: return _read_object(_client_file(folder, "nbss")), []
     except ValueError as e: return {}, [("record", folder.name, f"nbss_{folder.name}.json", f"{e} Its lesions are kept, without a status.")]
 
 # %% ../nbs/01a_archives.ipynb #82a4c447
@@ -134,7 +139,7 @@ def _read_client(root, folder):
         lesions += [dict(id=f"{image}/{k}", image=image, **mark_columns(m), status=status) for k, m in marks.items()]
     return images, lesions, rejected
 
-# %% ../nbs/01a_archives.ipynb #c47d979d
+# %% ../nbs/01a_archives.ipynb #349171b8
 def _table(rows, columns): return pd.DataFrame(rows, columns=["id", *columns]).set_index("id")
 
 def read_omidb(
@@ -147,14 +152,19 @@ def read_omidb(
     images, lesions, rejected = [], [], []
     for folder in clients:
         try: i, l, r = _read_client(root, folder)
-        except (ValueError, KeyError, AttributeError) as e: rejected.append(("client", folder.name, f"data/{folder.name}", f"its imagedb cannot be used: {e}")); continue
+        except (ValueError, KeyError, AttributeError, TypeError) as e: rejected.append(("client", folder.name, f"data/{folder.name}", f"its imagedb cannot be used: {e}")); continue
         images += i; lesions += l; rejected += r
     from mammogan.dataset import LESION_COLUMNS
     return Archive("omidb", root, _table(images, IMAGE_COLUMNS), _table(lesions, LESION_COLUMNS), read_dicom, rejections(rejected))
 
-# %% ../nbs/01a_archives.ipynb #dd22b753
+# %% ../nbs/01a_archives.ipynb #78f5fb1d
 PAPER_SELECTION = dict(manufacturer=["HOLOGIC, Inc."], model=["Lorad Selenia"], intent=["FOR PRESENTATION"],
                        tube_current=[100], magnification=[1.0], view=["CC", "MLO"])
+
+def _same(value, allowed):
+    "Whether a header's value is one of `allowed`; numbers may come as text"
+    try: return any(float(value) == float(a) for a in allowed)
+    except (TypeError, ValueError): return value in allowed
 
 def select(
     archive:Archive,
@@ -163,7 +173,7 @@ def select(
     "The images that meet all criteria; the others go to `rejected`, each with the first criterion that it failed"
     failed = pd.Series("", index=archive.images.index)
     for column, allowed in criteria.items():
-        wrong = ~archive.images[column].isin(allowed) & (failed == "")
+        wrong = ~archive.images[column].map(lambda v: _same(v, allowed)) & (failed == "")
         failed[wrong] = [f"{column} is {v}, not {' or '.join(map(str, allowed))}" for v in archive.images[column][wrong]]
     out, file = failed[failed != ""], archive.images.file
     lost = archive.lesions[archive.lesions.image.isin(out.index)]
@@ -186,17 +196,17 @@ def mias_rows(info:str):
         words = line.split()
         if len(words) >= 3 and re.fullmatch(r"mdb\d{3}", words[0]) and words[1] in "FGD": yield words
 
-# %% ../nbs/01a_archives.ipynb #6d3e511f
+# %% ../nbs/01a_archives.ipynb #15d65bc5
 def _mias_image(name):
     n = int(name[3:])
     return dict(id=name, patient=f"mias{(n+1)//2:03}", study="", laterality="R" if n % 2 else "L", view="MLO", file=f"{name}.pgm", pixel_mm=.2)
 
 def _mias_lesion(words, number):
-    kind, box = _mias_kinds.get(words[2]), words[4:7]
-    if len(box) < 3 or not all(w.isdigit() for w in box): return None
-    return dict(id=f"{words[0]}/{number}", image=words[0], **mias_box(*map(int, box)), **{k: k == kind for k in KINDS}, status=_mias_status.get(words[3], ""))
+    kind, circle = _mias_kinds.get(words[2]), words[4:7]
+    box = mias_box(*map(int, circle)) if len(circle) == 3 and all(w.isdigit() for w in circle) else dict.fromkeys(BOX, np.nan)
+    return dict(id=f"{words[0]}/{number}", image=words[0], **box, **{k: k == kind for k in KINDS}, status=_mias_status.get(words[3] if len(words) > 3 else "", ""))
 
-# %% ../nbs/01a_archives.ipynb #3d0d4e37
+# %% ../nbs/01a_archives.ipynb #baa9d08c
 def read_minimias(
     data    # the folder with Info.txt and mdb001.pgm ...
 ) -> Archive:
@@ -211,12 +221,11 @@ def read_minimias(
         if there: images[name] = _mias_image(name)
         elif not any(r[1] == name for r in rejected): rejected.append(("image", name, file, "listed in Info.txt, but the file is not there"))
         if not abnormal: continue
-        lesion = _mias_lesion(words, i)
-        if lesion and there: lesions.append(lesion)
-        else: rejected.append(("lesion", f"{name}/{i}", file, "its image was left out" if not there else f"no coordinates are given ({' '.join(words[4:]) or 'blank'})"))
+        if there: lesions.append(_mias_lesion(words, i))
+        else: rejected.append(("lesion", f"{name}/{i}", file, "its image was left out"))
     return Archive("mini-mias", root, _table(images.values(), IMAGE_COLUMNS), _table(lesions, LESION_COLUMNS), read_picture, rejections(rejected), mask="otsu", positives="any")
 
-# %% ../nbs/01a_archives.ipynb #01ad2679
+# %% ../nbs/01a_archives.ipynb #2b57809e
 PATIENT_PATTERN = r"(?P<patient>P_\d+)"
 _pictures = (".png", ".pgm", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 
@@ -225,8 +234,9 @@ def patient_of(
     pattern:str  # a regular expression with a group `patient`
 ) -> str:
     "The patient that a file's name tells"
-    found = re.search(pattern, name)
-    if found: return found["patient"]
+    try: found = re.compile(pattern)
+    except re.error as e: raise ParameterError(f"pattern={pattern!r} is not a regular expression: {e}.") from e
+    if "patient" in found.groupindex and (m := found.search(name)): return m["patient"]
     raise ParameterError(f"pattern={pattern!r} finds no patient in the name of {name}. Give one that does, with a group (?P<patient>...).")
 
 # %% ../nbs/01a_archives.ipynb #a640b5c8

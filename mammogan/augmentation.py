@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['PUBLISHED_F1', 'PUBLISHED_AUC', 'numbers', 'chosen_modes', 'experiments', 'study', 'summary', 'interval_name',
            'f1_draws', 'paired_bootstrap', 'corrected_t', 'read_scores', 'comparisons', 'published', 'our_lines',
-           'check_table', 'apart', 'figure_4_legend', 'figure_4', 'flow_counts', 'save_study_figures', 'positives_word',
-           'stored_sizes', 'verdict']
+           'check_table', 'apart', 'figure_4_legend', 'figure_4', 'flow_counts', 'save_study_figures', 'figures_folder',
+           'positives_word', 'stored_sizes', 'verdict']
 
-# %% ../nbs/04_augmentation.ipynb #525e3a55
+# %% ../nbs/04_augmentation.ipynb #16abfd07
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from .core import check_choice, check_number, ParameterError, read_json, rng, Ru
 from .dataset import PatchSet
 from .drawing import COLOURS, MODES as LOOKS, mode_style, paper_style, save_figure
 from .experiment import Experiment, ModeRun, PAPER_MODES, run_experiments, STUDIES
-from .sources import figure_facts, SOURCES
+from .sources import figure_facts, PREPARE, SOURCES
 
 # %% ../nbs/04_augmentation.ipynb #f3baa2ac
 def numbers(
@@ -44,9 +44,12 @@ def chosen_modes(
     for m in asked: check_choice("modes", m, ["all", *PAPER_MODES])
     return [m for m in PAPER_MODES if m in asked]
 
-# %% ../nbs/04_augmentation.ipynb #f780613c
+# %% ../nbs/04_augmentation.ipynb #8cfde2a8
 def experiments(
-    ps:PatchSet, sizes, folds:int=1, seeds=(0,), config=STUDIES["demo"]
+    ps:PatchSet,              # the study's positives and all normal patches
+    sizes,                    # numbers of real lesions
+    folds:int=1, seeds=(0,),  # how many folds are run, and which seeds
+    config=STUDIES["demo"]
 ) -> list:
     "The experiments of a study; a size that is too large stops here"
     check_number("folds", folds, high=config.parts)
@@ -104,10 +107,11 @@ def paired_bootstrap(
     low, high = np.quantile(d, [.025, .975])
     return dict(difference=float((f1_draws(b, whole)-f1_draws(a, whole))[0]), low=float(low), high=float(high))
 
-# %% ../nbs/04_augmentation.ipynb #97355f2b
+# %% ../nbs/04_augmentation.ipynb #a185e019
 def corrected_t(
     differences,              # one a run: two modes on the same fold and seed
-    test_share:float=1/3, train_share:float=.6
+    test_share:float=1/3,    # share of the patches that a run tests on
+    train_share:float=.6     # share that it trains on
 ) -> dict:
     "The corrected resampled t-test (Nadeau and Bengio 2003): mean difference, 95 % interval, p"
     from scipy import stats
@@ -237,19 +241,26 @@ def flow_counts(e:Experiment) -> dict:
     "What Figure 3 writes into its boxes"
     return dict(k=e.size, fakes=e.fakes, negatives=len(e.sets.negatives), ratio=e.config.imbalance, **e.sets.available)
 
-# %% ../nbs/04_augmentation.ipynb #43d958d8
+# %% ../nbs/04_augmentation.ipynb #4c2918af
 def save_study_figures(
     store:RunStore, ps:PatchSet, preset:str, seed:int,
-    made, table:pd.DataFrame   # experiments and their table
+    made, table:pd.DataFrame,  # experiments and their table
+    shown:Experiment=None      # the one that Figure 3 shows; without it the last
 ) -> list:                     # paths, the figures' SVG, PNG, PDF and JSON
     "Figures 3 and 4 of a study, in the run store's folder `figures`"
     from mammogan.diagrams import figure_3
-    folder = store.path/"figures"/f"{ps.info['archive']}-{preset}"
-    e, counts = made[-1], dict(lesions=len(made[-1].ps.positives), normals=len(made[-1].ps.normals), patients=len(made[-1].ps.patients))
-    facts = dict(figure_facts(ps, preset, seed, **counts), folds=table.fold.nunique(), seeds=table.seed.nunique(), split=e.config.split, positives=positives_word(e))
+    folder = figures_folder(store, ps, preset, seed, made[-1])
+    e, counts = shown or made[-1], dict(lesions=len(made[-1].ps.positives), normals=len(made[-1].ps.normals), patients=len(made[-1].ps.patients))
+    facts = dict(figure_facts(ps, preset, seed, **counts), folds=table.fold.nunique(), seeds=table.seed.nunique(), sizes=sorted({m.size for m in made}), split=e.config.split, normals=ps.info["config"]["normals"], positives=positives_word(e))
     title = f"{ps.info['archive']} ({preset}), {'one fold' if len(made) == len({m.size for m in made}) else f'{table.fold.nunique()} folds x {table.seed.nunique()} seeds'}"
     figures = dict(zip(("figure-3", "figure-4"), (figure_3(flow_counts(e)), figure_4(summary(table), PUBLISHED_F1, title, bars=interval_name(table)))))
     return [p for name, fig in figures.items() for p in save_figure(fig, folder, name, facts)]
+
+def figures_folder(store:RunStore, ps:PatchSet, preset:str, seed:int, e:Experiment) -> Path:
+    "The store's folder for figures: what is not the default stands in its name, so that nothing else is overwritten"
+    usual = STUDIES[preset]
+    other = [f"seed{seed}"]*(seed != 0) + [f"{e.config.split}-split"]*(e.config.split != usual.split) + [ps.info["config"]["normals"]]*(ps.info["config"]["normals"] != PREPARE[preset].normals)
+    return store.path/"figures"/"-".join([ps.info["archive"], preset, *other])
 
 def positives_word(e:Experiment) -> str:
     "What the positives of an experiment are"

@@ -61,7 +61,7 @@ class ClassifierConfig:
 CLASSIFIERS = dict(paper=ClassifierConfig(), demo=ClassifierConfig(lr=1e-3, epochs=20, patience=4, min_steps=200),
                    smoke=ClassifierConfig(channels=(2, 4, 4, 8, 8), lr=2e-3, epochs=2))
 
-# %% ../nbs/02a_classifier.ipynb #8541eb3a
+# %% ../nbs/02a_classifier.ipynb #548e337b
 @torch.no_grad()
 def run_network(
     net, pixels:np.ndarray,   # (N,128,128) uint8
@@ -72,7 +72,7 @@ def run_network(
     device, was, out = next(net.parameters()).device, net.training, []
     net.eval()
     for i in range(0, len(pixels), batch):
-        x = torch.as_tensor(np.ascontiguousarray(pixels[i:i+batch])).unsqueeze(1).to(device).float()/255
+        x = torch.tensor(pixels[i:i+batch]).unsqueeze(1).to(device).float()/255
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"): out.append(of(x.contiguous(memory_format=torch.channels_last)).float().cpu())
     net.train(was)
     return torch.cat(out).numpy()

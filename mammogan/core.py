@@ -48,7 +48,7 @@ def check_number(
     if good and value >= low and (high is None or value <= high): return value
     raise ParameterError(f"{name}={value!r} cannot be used: it must be {limits}.")
 
-# %% ../nbs/00_core.ipynb #66e4b590
+# %% ../nbs/00_core.ipynb #e8a03d3a
 PRESETS = ("paper", "demo", "smoke")
 _ipython_names = ("In", "Out")
 
@@ -56,13 +56,16 @@ def check_parameters(
     namespace:dict,   # the notebook's `globals()`, looked at right after its parameters cell
     known:str         # the names of the notebook's parameters, separated by blanks
 ):
-    "Stop when papermill injected a parameter that the notebook does not have, or when `preset` or `seed` is impossible"
+    "Stop when papermill injected a parameter that the notebook does not have, or when one that all share is impossible"
     plain, known = (str, int, float, bool, list, dict, type(None)), known.split()
     given = [k for k, v in namespace.items() if not k.startswith("_") and k not in _ipython_names and isinstance(v, plain)]
-    unknown = sorted(set(given) - set(known))
+    unknown = [] if namespace.get("_parameters_checked") else sorted(set(given) - set(known))
+    namespace["_parameters_checked"] = True     # a second run in the same kernel finds the notebook's own variables
     if unknown: raise ParameterError(f"This notebook has no parameter {', '.join(unknown)}. It has: {', '.join(known)}.")
     if "preset" in known: check_choice("preset", namespace["preset"], PRESETS)
     if "seed" in known: check_number("seed", namespace["seed"], low=0)
+    for name in {"size", "workers", "seeds"} & set(known): check_number(name, namespace[name])
+    if "folds" in known: check_number("folds", namespace["folds"], high=3)
 
 # %% ../nbs/00_core.ipynb #af534885
 def _place(variable, xdg, fallback, name):
@@ -78,7 +81,7 @@ def runs_home() -> Path:
     "The folder of the run store: `MAMMOGAN_RUNS`, or `mammogan/runs` in the user's data folder"
     return _place("MAMMOGAN_RUNS", "XDG_DATA_HOME", ".local/share", "runs")
 
-# %% ../nbs/00_core.ipynb #d9575baa
+# %% ../nbs/00_core.ipynb #00a3be3c
 def seed_for(
     seed:int,    # the user's seed
     *purpose     # what the draw is for: words and numbers, e.g. `"phantom", 12, "CC"`
@@ -87,7 +90,9 @@ def seed_for(
     key = json.dumps([int(seed), *map(str, purpose)])
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
 
-def rng(seed:int, *purpose) -> np.random.Generator:
+def rng(
+    seed:int, *purpose   # as for `seed_for`
+) -> np.random.Generator:
     "A NumPy generator seeded by (`seed`, `purpose`)"
     return np.random.default_rng(seed_for(seed, *purpose))
 
@@ -105,7 +110,7 @@ def replacing(
         os.replace(beside, path)
     finally: beside.unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #ba8b2240
+# %% ../nbs/00_core.ipynb #499b7736
 def _plain(o):
     if is_dataclass(o): return asdict(o)
     if isinstance(o, np.generic): return o.item()
@@ -114,7 +119,7 @@ def _plain(o):
     raise TypeError(f"{type(o).__name__} cannot be written as JSON")
 
 def write_json(path, value) -> Path:
-    "Write `value` (also dataclasses, NumPy numbers, paths) to `path` as JSON, atomically"
+    "Write `value` (plain JSON, dataclasses, NumPy numbers, paths) to the file `path`, atomically"
     with replacing(path) as beside: beside.write_text(json.dumps(value, indent=1, default=_plain, allow_nan=False)+"\n")
     return Path(path)
 
@@ -197,20 +202,28 @@ class Run:
         "The run's identity: the hash of its stage and of all its fields"
         return fingerprint(self.stage, asdict(self))
 
-# %% ../nbs/00_core.ipynb #a99a4693
+# %% ../nbs/00_core.ipynb #d58f3548
 class RunStore:
     "Folders of results, one a run, under `path` (`MAMMOGAN_RUNS` when it is empty)"
     def __init__(self, path=""): self.path = Path(path).expanduser().absolute() if path else runs_home()
     def __repr__(self): return f"RunStore({str(self.path)!r})"
-    def folder(self, run) -> Path: return self.path/run.stage/run.id
-    def done(self, run) -> bool: return (self.folder(run)/"metrics.json").is_file()
-    def metrics(self, run) -> dict: return read_json(self.folder(run)/"metrics.json")
+    def folder(self, run) -> Path:
+        "The folder of a run, whether it is there or not"
+        return self.path/run.stage/run.id
+    def done(self, run) -> bool:
+        "Whether a run is finished"
+        return (self.folder(run)/"metrics.json").is_file()
+    def metrics(self, run) -> dict:
+        "The numbers of a finished run"
+        return read_json(self.folder(run)/"metrics.json")
 
-# %% ../nbs/00_core.ipynb #40fdcaed
+# %% ../nbs/00_core.ipynb #4d072d11
 def _make_run(store, run, make):
     folder, start = store.folder(run), time.time()
     metrics = make(run, folder)
-    write_json(folder/"provenance.json", provenance(wall_seconds=round(time.time()-start, 2)))
+    torch = sys.modules.get("torch")
+    device = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else "cpu"
+    write_json(folder/"provenance.json", provenance(device=device, wall_seconds=round(time.time()-start, 2)))
     write_json(folder/"metrics.json", metrics)
 
 def get_run(

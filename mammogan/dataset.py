@@ -120,7 +120,7 @@ def cut(
     if crop.size != (size, size): crop = crop.resize((size, size), Image.Resampling.BILINEAR)
     return np.clip(np.rint(np.asarray(crop)), 0, 65535).astype(np.uint16)
 
-# %% ../nbs/01_dataset.ipynb #2fb3cf02
+# %% ../nbs/01_dataset.ipynb #91b66c70
 def lesion_box(
     row,                   # a row of `Archive.lesions`
     shape,                 # (H,W) of its mammogram
@@ -128,7 +128,7 @@ def lesion_box(
 ):                         # the box to cut, and the reason why it cannot be cut (or None)
     "The box of a lesion, with its margin, clipped to the image; or the reason why there is none"
     box = [row[k] for k in BOX]
-    if any(pd.isna(v) for v in box): return None, "the annotation gives no complete box"
+    if not np.isfinite(np.array(box, float)).all(): return None, "the annotation gives no complete box"
     x1, y1, x2, y2 = (int(round(float(v))) for v in box)
     (h, w), shown = shape, f"box ({x1},{y1})-({x2},{y2})"
     if x2 < x1 or y2 < y1: return None, f"{shown} ends before it begins"
@@ -171,21 +171,23 @@ def normal_boxes(
         else: refused.setdefault(verdict, []).append(box)
     return accepted, refused
 
-# %% ../nbs/01_dataset.ipynb #a7a9f066
+# %% ../nbs/01_dataset.ipynb #cb790174
 def _statistics(img, mask):
     inside = img[mask] if mask.any() else img.ravel()
     p01, p99 = np.percentile(inside, (1, 99))
     return dict(rows=img.shape[0], cols=img.shape[1], minimum=float(img.min()), maximum=float(img.max()),
                 p01=float(p01), p99=float(p99), breast_share=float(mask.mean()))
 
+def _word(value): return "" if pd.isna(value) else str(value)
+
 def _patch_row(archive, image, label, box, lesion=None, row=None):
     about = archive.images.loc[image]
     kinds = {k: bool(row[k]) if label and pd.notna(row[k]) else False for k in KINDS}
     status = row["status"] if label and pd.notna(row["status"]) else ""
-    return dict(label=label, **kinds, status=status, lesion=lesion or "", patient=str(about.patient), study=str(about.study), image=str(image),
-                laterality=about.laterality, view=about["view"], **dict(zip(BOX, box)), archive=archive.name)
+    return dict(label=label, **kinds, status=status, lesion=lesion or "", patient=str(about.patient), study=_word(about.study), image=str(image),
+                laterality=_word(about.laterality), view=_word(about["view"]), **dict(zip(BOX, box)), archive=archive.name)
 
-# %% ../nbs/01_dataset.ipynb #f97898ec
+# %% ../nbs/01_dataset.ipynb #fdf13935
 def lesion_patches(archive, image_id, img, config):
     "Patches, rows and rejections of the lesions of one mammogram"
     pixels, rows, rejected = [], [], []
@@ -198,9 +200,10 @@ def lesion_patches(archive, image_id, img, config):
 
 def whole_boxes(marked) -> list:
     "The boxes of a table of lesions that are complete, as whole pixels"
-    return marked[BOX].dropna().round().astype(int).values.tolist()
+    boxes = marked[BOX].astype(float)
+    return boxes[np.isfinite(boxes).all(axis=1)].round().astype(int).values.tolist()
 
-# %% ../nbs/01_dataset.ipynb #d77461ce
+# %% ../nbs/01_dataset.ipynb #84398efc
 def image_patches(
     archive:Archive, image_id,   # which mammogram
     sizes,                       # (n,2) heights and widths of the archive's lesions, in pixels
@@ -218,16 +221,18 @@ def image_patches(
         return dict(pixels=[], rows=[], image=None, rejected=[("image", image_id, file, str(e)), *lost])
     pixels, rows, rejected, truth = lesion_patches(archive, image_id, img, config)
     chance = rng(seed, "normals", archive.name, image_id)
-    for box in normal_boxes(img, mask, truth, sizes, config, chance)[0]:
+    somewhere = any("is larger than" not in r[3] for r in rejected)
+    if somewhere: rejected.append(("normals", image_id, file, "no normal tissue is cut here: the image has a lesion whose place is not known"))
+    for box in [] if somewhere else normal_boxes(img, mask, truth, sizes, config, chance)[0]:
         pixels.append(cut(img, box, config.size)); rows.append(_patch_row(archive, image_id, 0, box))
     if not rows: rejected.append(("image", image_id, file, "no patch could be cut from it"))
     return dict(pixels=pixels, rows=rows, image=dict(image=str(image_id), **_statistics(img, mask)), rejected=rejected)
 
-# %% ../nbs/01_dataset.ipynb #194e82e6
+# %% ../nbs/01_dataset.ipynb #d09e34fb
 def normal_sizes(archive:Archive, config:PrepareConfig) -> np.ndarray:
     "(n,2) heights and widths that normal boxes may have, in pixels"
     if config.normals == "native": return np.array([[config.size, config.size]])
-    x1, y1, x2, y2 = archive.lesions[BOX].dropna().astype(float).round().astype(int).values.T
+    x1, y1, x2, y2 = np.array(whole_boxes(archive.lesions)).reshape(-1, 4).T
     sizes = np.stack([y2-y1+1, x2-x1+1], 1)
     usable = sizes[(sizes > 1).all(1) & (sizes <= config.max_side).all(1)]
     return usable if len(usable) else np.array([[config.size, config.size]])
@@ -312,7 +317,7 @@ def _prepare_chunk(job):
     write_json(f"{beside}.json", dict(rows=[r for d in done for r in d["rows"]], rejected=[r for d in done for r in d["rejected"]],
                                       images=[d["image"] for d in done if d["image"]]))
 
-# %% ../nbs/01_dataset.ipynb #33603186
+# %% ../nbs/01_dataset.ipynb #78674d2c
 def _assemble(parts, out, archive, config, seed):
     "Write the PatchSet's folder from the finished chunks"
     found = [read_json(f"{p}.json") for p in parts]
@@ -326,8 +331,10 @@ def _assemble(parts, out, archive, config, seed):
     images = pd.DataFrame([r for f in found for r in f["images"]]).set_index("image")
     rejected = pd.concat([archive.rejected, rejections(r for f in found for r in f["rejected"])], ignore_index=True).astype(str)
     for name, table in dict(patches=rows, images=images, rejected=rejected).items(): table.to_parquet(out/f"{name}.parquet")
+    sums = account(archive, rows, rejected)
+    for n in ("images", "lesions"): assert sums[n] == sums[f"{n}_used"]+sums[f"{n}_rejected"], f"{n} do not add up: {sums}"
     info = dict(archive=archive.name, seed=seed, positives=archive.positives, config=asdict(config), fingerprint=fingerprint(pixels, rows.to_dict("list"), images.to_dict("list")),
-                account=account(archive, rows, rejected))
+                account=sums)
     write_json(out/"dataset.json", info)
 
 # %% ../nbs/01_dataset.ipynb #5ecd2a14
@@ -339,7 +346,7 @@ def account(archive:Archive, rows:pd.DataFrame, rejected:pd.DataFrame) -> dict:
                 lesions=len(archive.lesions)+int(early.get("lesion", 0)), lesions_used=lesions, lesions_rejected=int(lost.get("lesion", 0)),
                 normals=int((rows.label == 0).sum()), patients=int(rows.patient.nunique()))
 
-# %% ../nbs/01_dataset.ipynb #8a44cd9e
+# %% ../nbs/01_dataset.ipynb #b94d4c52
 def prepare(
     archive:Archive,        # what to cut patches from
     out,                    # the folder to make; what was prepared there before is found
@@ -349,16 +356,33 @@ def prepare(
     chunk:int=32            # images a chunk: what at most is done twice after a kill
 ) -> PatchSet:
     "The poster's five steps over an archive: a PatchSet in `out`"
-    out = Path(out)
-    if (out/"dataset.json").is_file(): return load_patches(out)
-    if archive.images.empty: raise ValueError(f"{archive.root} holds no images of {archive.name}: there is nothing to prepare.")
-    work = out.with_name(f"{out.name}.part"); work.mkdir(parents=True, exist_ok=True)
-    sizes, ids = normal_sizes(archive, config), list(archive.images.index)
-    parts = [work/f"{i:06}" for i in range(0, len(ids), chunk)]
-    pmap(_prepare_chunk, [(archive, ids[i:i+chunk], sizes, config, seed, p) for i, p in zip(range(0, len(ids), chunk), parts)], workers, "images to patches")
-    with new_folder(out) as folder: _assemble(parts, folder, archive, config, seed)
-    shutil.rmtree(work)
-    return load_patches(out)
+    from filelock import FileLock
+    out = Path(out); out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(out.with_name(f".{out.name}.lock")):
+        if (out/"dataset.json").is_file(): return _same_settings(load_patches(out), out, config, seed)
+        _check_archive(archive)
+        work = out.with_name(f"{out.name}.{fingerprint(asdict(config), seed, chunk, list(archive.images.index))}.part"); work.mkdir(exist_ok=True)
+        sizes, ids = normal_sizes(archive, config), list(archive.images.index)
+        parts = [work/f"{i:06}" for i in range(0, len(ids), chunk)]
+        pmap(_prepare_chunk, [(archive, ids[i:i+chunk], sizes, config, seed, p) for i, p in zip(range(0, len(ids), chunk), parts)], workers, "images to patches")
+        with new_folder(out) as folder: _assemble(parts, folder, archive, config, seed)
+        shutil.rmtree(work)
+        return load_patches(out)
+
+# %% ../nbs/01_dataset.ipynb #b0875cdb
+def _check_archive(archive):
+    "There must be images, and every lesion must belong to one"
+    if archive.images.empty:
+        why = archive.rejected.reason.str.replace(r"\d+", "…", regex=True).value_counts()
+        raise ValueError(f"{archive.root} holds no images of {archive.name} that can be used: there is nothing to prepare." + "".join(f" {n} times: {r}." for r, n in why.head(3).items()))
+    orphans = archive.lesions.index[~archive.lesions.image.isin(archive.images.index)]
+    archive.rejected = pd.concat([archive.rejected, rejections(("lesion", o, "", f"it belongs to image {archive.lesions.image[o]}, which is not in the archive") for o in orphans)], ignore_index=True)
+    archive.lesions = archive.lesions.drop(orphans)
+
+def _same_settings(ps, out, config, seed):
+    "A set that is there already must be the one that is asked for"
+    if (ps.info["config"], ps.info["seed"]) == (asdict(config), seed): return ps
+    raise ParameterError(f"{out} was prepared with other settings or another seed: give another folder, or delete it.")
 
 # %% ../nbs/01_dataset.ipynb #a2bc3d32
 def load_patches(

@@ -8,7 +8,7 @@ __all__ = ['GANS', 'SIMULATIONS', 'Generator', 'Discriminator', 'discriminator_c
            'restore', 'SampleGrid', 'sample', 'load_generator', 'gan_learner', 'train_dcgan', 'GANRun', 'gan_run',
            'simulation_lesions', 'simulate_lesions']
 
-# %% ../nbs/02_dcgan.ipynb #652131f4
+# %% ../nbs/02_dcgan.ipynb #1864d03f
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 
-from .core import check_number, fingerprint, ParameterError, read_json, rng, Run, RunStore, write_json
+from .core import check_number, fingerprint, ParameterError, read_json, replacing, rng, Run, RunStore, write_json
 from .dataset import KINDS, PatchSet
 from .training import (Callback, choose_precision, DataLoaders, EpochLog, EpochSeed, flat_state, load_flat_state, load_tensors, PatchBatches, PatchLearner, quiet_learner,
                                save_tensors, StepProgress, torch_adam, torch_rng, torch_threads, train_device)
@@ -178,14 +178,14 @@ class LossMeans(Callback):
     def after_epoch(self):
         if self.n: self.learn.epoch_row = dict({k: v/self.n for k, v in self.sums.items()}, lr_g=self.learn.opt_g.hypers[0]["lr"], lr_d=self.learn.opt_d.hypers[0]["lr"])
 
-# %% ../nbs/02_dcgan.ipynb #cadb6716
+# %% ../nbs/02_dcgan.ipynb #0037ca3b
 class Checkpoint(Callback):
     "Keep the training in `folder`, at most once in `every` seconds, at the end of an epoch"
     order = 70
     def __init__(self, folder, every=20.): self.path, self.every, self.last = Path(folder)/"checkpoint.safetensors", every, time.monotonic()
     def state(self): return dict(G=self.learn.model.G, D=self.learn.model.D, opt_g=self.learn.opt_g.opt, opt_d=self.learn.opt_d.opt)
     def after_epoch(self):
-        if time.monotonic()-self.last < self.every: return
+        if self.epoch < self.learn.first_epoch or time.monotonic()-self.last < self.every: return    # fastai tells of skipped epochs, too
         save_tensors(self.path, flat_state(**self.state()), epoch=self.epoch+1); self.last = time.monotonic()
 
 def restore(
@@ -197,7 +197,7 @@ def restore(
     load_flat_state(tensors, G=learn.model.G, D=learn.model.D, opt_g=learn.opt_g.opt, opt_d=learn.opt_d.opt)
     return about["epoch"]
 
-# %% ../nbs/02_dcgan.ipynb #fa22e26b
+# %% ../nbs/02_dcgan.ipynb #01014f41
 class SampleGrid(Callback):
     "Patches of the same noise, `times` times in a training; kept in `samples.npy` (times, n, 128, 128) of the folder"
     order = 68
@@ -208,7 +208,8 @@ class SampleGrid(Callback):
         self.grids = list(kept)[:sum(e < self.learn.first_epoch for e in self.at)]
     def after_epoch(self):
         if self.epoch not in self.at or self.epoch < self.learn.first_epoch: return
-        self.grids.append(sample(self.learn.model.G, self.n, self.seed)); np.save(self.path, np.array(self.grids))
+        self.grids.append(sample(self.learn.model.G, self.n, self.seed))
+        with replacing(self.path) as beside: np.save(beside, np.array(self.grids))
 
 # %% ../nbs/02_dcgan.ipynb #14ecf024
 @torch.no_grad()

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['INCEPTION', 'NORMALS_SHOWN', 'frechet_distance', 'inception_file', 'inception_network', 'inception_features',
-           'patient_halves', 'distance_and_floor', 'fakes_only', 'CalcificationRun', 'can_label', 'calcification_run',
-           'figure_5_groups', 'figure_5', 'perplexity_for', 'tsne_map', 'neighbour_mixing', 'figure_6_points', 'MapRun',
-           'map_run', 'figure_6', 'distance_table']
+           'patient_halves', 'distance_and_floor', 'fakes_only', 'CalcificationRun', 'masses', 'can_label',
+           'calcification_run', 'figure_5_groups', 'figure_5', 'perplexity_for', 'tsne_map', 'neighbour_mixing',
+           'figure_6_points', 'MapRun', 'map_run', 'figure_6', 'distance_table']
 
 # %% ../nbs/03_evaluation.ipynb #7ae36d9c
 import hashlib, os
@@ -50,7 +50,7 @@ def inception_file():
     if found.startswith("6726825d"): return Path(path)
     raise ParameterError(f"MAMMOGAN_INCEPTION={path} is not {INCEPTION}: its SHA-256 begins {found[:8]}, not 6726825d.")
 
-# %% ../nbs/03_evaluation.ipynb #bdf7260d
+# %% ../nbs/03_evaluation.ipynb #4dc161a6
 def inception_network(
     weights    # a file with the state of pytorch-fid's InceptionV3
 ):
@@ -69,7 +69,7 @@ def inception_features(
     "What pytorch-fid computes FID from"
     net, out = inception_network(weights), []
     for i in range(0, len(pixels), batch):
-        x = torch.from_numpy(np.ascontiguousarray(pixels[i:i+batch])).float().div(255)[:, None].expand(-1, 3, -1, -1)
+        x = torch.tensor(pixels[i:i+batch]).float().div(255)[:, None].expand(-1, 3, -1, -1)
         out.append(net(x)[0][:, :, 0, 0])
     return torch.cat(out).numpy()
 
@@ -85,21 +85,22 @@ def patient_halves(patients, seed:int=0):
     n = min(mine.sum(), (~mine).sum())
     return np.flatnonzero(mine)[:n], np.flatnonzero(~mine)[:n]
 
-# %% ../nbs/03_evaluation.ipynb #816b231d
+# %% ../nbs/03_evaluation.ipynb #0b19fc33
 def distance_and_floor(
     real:np.ndarray, patients,   # (N,d) features of real patches, (N,) their patients
     fake:np.ndarray,             # (M,d) features of fakes
-    repeats:int=10, seed:int=0
-) -> dict:
+    repeats:int=10,   # how often the real patches are halved anew
+    seed:int=0        # of the halves
+) -> dict:            # means and standard deviations over the repeats, their ratio, patches a side
     "The Fréchet distance of fakes to real patches and the real-real floor at the same counts, over repeated halves"
-    rows = []
+    rows, sizes = [], []
     for i in range(repeats):
         a, b = patient_halves(patients, seed_for(seed, "floor", i))
-        n = min(len(a), len(fake)); a, b = a[:n], b[:n]
+        n = min(len(a), len(fake)); a, b = a[:n], b[:n]; sizes.append(n)
         chosen = rng(seed, "fakes", i).permutation(len(fake))[:n]
         rows.append((frechet_distance(real[b], fake[chosen]), frechet_distance(real[b], real[a])))
     (d, f), (ds, fs) = np.mean(rows, 0), np.std(rows, 0, ddof=1) if repeats > 1 else (0., 0.)
-    return dict(distance=float(d), distance_sd=float(ds), floor=float(f), floor_sd=float(fs), ratio=float(d/f), patches=int(n), repeats=repeats)
+    return dict(distance=float(d), distance_sd=float(ds), floor=float(f), floor_sd=float(fs), ratio=float(d/f), patches=f"{min(sizes)}-{max(sizes)}" if min(sizes) < max(sizes) else str(min(sizes)), repeats=repeats)
 
 # %% ../nbs/03_evaluation.ipynb #1ce01b6a
 def fakes_only(
@@ -120,6 +121,11 @@ class CalcificationRun(Run):
     seed:int = 0
     version:int = 1
 
+# %% ../nbs/03_evaluation.ipynb #675655e6
+def masses(ps:PatchSet) -> PatchSet:
+    "The masses of a set, with and without calcification; all lesions where none is tagged as a mass"
+    return ps[ps.rows.mass.values.astype(bool)] if ps.rows.mass.any() else ps
+
 # %% ../nbs/03_evaluation.ipynb #da1491de
 def can_label(
     real:PatchSet,    # real lesions
@@ -129,12 +135,12 @@ def can_label(
     with_it = real.rows.calcification.values.astype(bool)
     return min(len(real[with_it].patients), len(real[~with_it].patients)) >= least
 
-# %% ../nbs/03_evaluation.ipynb #139588f2
+# %% ../nbs/03_evaluation.ipynb #bfd50986
 def calcification_run(
     store:RunStore, ps:PatchSet, config:ClassifierConfig, seed:int=0
 ) -> Path:
-    "The folder of a classifier that tells real lesions with calcification from masses only, and its AUC on held-out patients"
-    ps = simulation_lesions(ps)
+    "The folder of a classifier that tells real masses with calcification from masses without, and its AUC on held-out patients"
+    ps = masses(simulation_lesions(ps))
     labelled = ps[np.arange(len(ps))]; labelled.rows = ps.rows.assign(label=ps.rows.calcification.astype(int))
     f = make_folds(labelled, 3, "patient", .2, seed)[0]
     x, y = labelled.normalised(), labelled.rows.label.values
@@ -144,24 +150,23 @@ def calcification_run(
         return dict(classification_metrics(y[f.test], lesion_scores(net, x[f.test], config.precision)), patients=len(labelled[f.test].patients), lesions=len(f.test))
     return store.get(CalcificationRun(fingerprint(x, y, f.train, f.valid, f.test), config, seed), make)
 
-# %% ../nbs/03_evaluation.ipynb #d55791c2
+# %% ../nbs/03_evaluation.ipynb #a9086526
 def figure_5_groups(
     store:RunStore, ps:PatchSet, preset:str, seed:int=0,
     n:int=16,           # patches a group
     pool:int=512        # fakes to choose from
 ) -> dict:              # title -> (n,128,128) uint8
     "The patches of Figure 5, by title"
-    G, real = load_generator(simulate_lesions(store, ps, preset, seed)), simulation_lesions(ps)
+    G, real = load_generator(simulate_lesions(store, ps, preset, seed)), masses(simulation_lesions(ps))
     fakes, order = sample(G, pool, seed), rng(seed, "figure 5").permutation(len(real))
     real, calcified = real[order], real.rows.calcification.values[order]
     if not can_label(real): return {"fake lesions": fakes[:n], "real lesions": real[:n].normalised()}
-    both = real.rows.mass.values & calcified
     scores = lesion_scores(load_classifier(calcification_run(store, ps, CLASSIFIERS[preset], seed)), fakes)
     called = np.flatnonzero(scores > .5)
     most = called[:n] if len(called) >= n else np.argsort(-scores, kind="stable")[:n]
     note = "called by a classifier" if len(called) >= n else "highest scores"
-    return {"fake masses (called by a classifier)": fakes[np.flatnonzero(scores <= .5)[:n]], f"fake, mass with calcification ({note})": fakes[most],
-            "real masses": real[~calcified][:n].normalised(), "real masses with calcification": real[both if both.any() else calcified][:n].normalised()}
+    return {"fake masses (called by a classifier)": fakes[np.argsort(scores, kind="stable")[:n] if (scores > .5).all() else np.flatnonzero(scores <= .5)[:n]], f"fake, with calcification ({note})": fakes[most],
+            "real masses": real[~calcified][:n].normalised(), "real, mass with calcification": real[calcified][:n].normalised()}
 
 # %% ../nbs/03_evaluation.ipynb #690042af
 @paper_style()

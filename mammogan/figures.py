@@ -6,7 +6,7 @@
 __all__ = ['missing_results', 'check_results', 'preparation_figure', 'training_figure', 'study_figures', 'lesion_figures',
            'all_figures']
 
-# %% ../nbs/05_figures.ipynb #265568fa
+# %% ../nbs/05_figures.ipynb #5293835e
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from .augmentation import experiments, figure_4, flow_counts, interval_name, PUBLISHED_F1, stored_sizes, summary
+from .augmentation import experiments, figure_4, figures_folder, flow_counts, interval_name, PUBLISHED_F1, stored_sizes, summary
 from .classifier import CLASSIFIERS
 from .core import fingerprint, ParameterError, RunStore
 from .dataset import PatchSet, preparation, PrepareConfig, typical_image
@@ -40,12 +40,12 @@ def check_results(store, ps, e, preset, seed):
     "Stop with a sentence when a result is missing"
     if missing := missing_results(store, ps, e, preset, seed): raise ParameterError(f"{store.path} does not hold: {'; '.join(missing)}. Run that first, with the same parameters.")
 
-# %% ../nbs/05_figures.ipynb #badcc0d3
+# %% ../nbs/05_figures.ipynb #adb81bd6
 def preparation_figure(archive, ps:PatchSet, preset:str, seed:int):
     "Figure 1 and its facts"
     shown = typical_image(archive)
     about, a = archive.images.loc[shown], ps.info["account"]
-    fig = figure_1(**preparation(archive, shown, PrepareConfig(normals=ps.info["config"]["normals"]), seed), title=f"{about.laterality} {about['view']}")
+    fig = figure_1(**preparation(archive, shown, PrepareConfig(**ps.info["config"]), seed), title=f"{about.laterality} {about['view']}")
     return fig, figure_facts(ps, preset, seed, images=a["images_used"], lesions=a["lesions_used"], normals=a["normals"], patients=a["patients"])
 
 def training_figure(store:RunStore, ps:PatchSet, preset:str, seed:int):
@@ -72,7 +72,7 @@ def lesion_figures(store:RunStore, ps:PatchSet, e:Experiment, preset:str, seed:i
     return ((figure_5(groups), figure_facts(ps, preset, seed, learned_from=len(simulation_lesions(ps)))),
             (figure_6(map_run(store, pixels, seed), names, title), figure_facts(ps, preset, seed, **counts)))
 
-# %% ../nbs/05_figures.ipynb #0866d04e
+# %% ../nbs/05_figures.ipynb #4fe18f38
 def all_figures(
     store:RunStore, archive, ps:PatchSet,   # results, mammograms and their patches
     preset:str, size:int, seed:int=0, folds:int=1, seeds=(0,),
@@ -81,7 +81,7 @@ def all_figures(
     "Draw and save Figures 1 to 6"
     e = Experiment(ps.of_kind(ps.info["positives"]), size, 0, seed, STUDIES[preset])
     check_results(store, ps, e, preset, seed)
-    folder = Path(out).expanduser().absolute() if out else store.path/"figures"/f"{ps.info['archive']}-{preset}"
+    folder = Path(out).expanduser().absolute() if out else figures_folder(store, ps, preset, seed, e)
     drawn = [preparation_figure(archive, ps, preset, seed), training_figure(store, ps, preset, seed),
              *study_figures(store, ps, e, preset, seed, folds, seeds), *lesion_figures(store, ps, e, preset, seed)]
     return [p for i, (fig, facts) in enumerate(drawn, 1) for p in save_figure(fig, folder, f"figure-{i}", facts)]

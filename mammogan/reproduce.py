@@ -46,13 +46,15 @@ def execute(
     except papermill.PapermillExecutionError as e: raise ParameterError(f"{Path(path).name} stopped: {e.evalue}") from e
     return round(time.time()-start, 1)
 
-# %% ../nbs/06_reproduce.ipynb #465284e8
+# %% ../nbs/06_reproduce.ipynb #8945957e
 def reproduce(
     preset:str="demo", source:str="phantom", data="", seed:int=0, size:int=500,
     runs="", out="", workers:int=2, nbs=""
 ) -> dict:    # what was made and how long it took
     "Execute notebooks 01 to 05 and collect Figures 1 to 6 in `out`"
-    check_choice("preset", preset, PRESETS); check_number("size", size); check_number("workers", workers)
+    from mammogan.sources import ARCHIVES
+    check_choice("preset", preset, PRESETS); check_choice("source", source, ARCHIVES)
+    check_number("size", size); check_number("workers", workers); check_number("seed", seed, low=0)
     folder, store = find_notebooks(nbs), RunStore(runs)
     out = Path(out).expanduser().absolute() if out else store.path/"paper"/f"{source}-{preset}"
     out.mkdir(parents=True, exist_ok=True)
@@ -91,7 +93,7 @@ def mammogan_reproduce(
     "Execute notebooks 01 to 05 through papermill and collect Figures 1 to 6. Example: mammogan_reproduce --preset demo"
     return reproduce(preset, source, data, seed, size, runs, out, workers, nbs)
 
-# %% ../nbs/06_reproduce.ipynb #e5502508
+# %% ../nbs/06_reproduce.ipynb #f9a779ef
 @call_parse
 @command
 def mammogan_prepare(
@@ -100,15 +102,16 @@ def mammogan_prepare(
     preset:str="demo",    # `paper`, `demo` or `smoke`
     seed:int=0,           # the same seed gives the same bytes
     workers:int=2,        # processes
-    normals:str=""        # `matched` or `native`; empty for the preset's
+    normals:str="",       # `matched` or `native`; empty for the preset's
+    pattern:str=""        # for `patches`: a regular expression with a group (?P<patient>...)
 ):
     "Cut the patches of a source. Example: mammogan_prepare --source mini-mias --data films"
     from mammogan.sources import open_patches
-    start, ps = time.time(), open_patches(source, data, preset, seed, workers, normals)
+    start, ps = time.time(), open_patches(source, data, preset, seed, workers, normals, pattern)
     print(ps, *[f"left out: {r.what} {r.id} ({r.file}): {r.reason}" for r in ps.rejected.itertuples()], sep="\n", file=sys.stderr)
     return dict(ps.info["account"], fingerprint=ps.info["fingerprint"], seconds=round(time.time()-start, 1))
 
-# %% ../nbs/06_reproduce.ipynb #3c7d8f68
+# %% ../nbs/06_reproduce.ipynb #816f0f94
 @call_parse
 @command
 def mammogan_study(
@@ -125,6 +128,7 @@ def mammogan_study(
     "Run the augmentation study without its notebook. Example: mammogan_study --sizes '100 250' --folds 3"
     from mammogan.augmentation import numbers, study, summary
     from mammogan.sources import open_patches
+    check_number("seeds", seeds)
     ps = open_patches(source, data, preset, seed, workers)
     table = study(RunStore(runs), ps, preset, numbers("sizes", sizes), folds, range(seed, seed+seeds), workers=workers)
     print(table[["size", "fold", "seed", "mode", "f1", "auc"]].round(4).to_string(index=False), file=sys.stderr)

@@ -42,9 +42,10 @@ def open_archive(
     if source == "patches": raise ParameterError("source='patches' holds patches that are cut already; there are no mammograms to look at.")
     return ARCHIVES[check_choice("source", source, SOURCES)](data, preset, seed, workers)
 
-# %% ../nbs/01c_sources.ipynb #33d0513b
+# %% ../nbs/01c_sources.ipynb #f2af9344
 def _archive_fingerprint(archive):
-    sizes = [(Path(archive.root)/f).stat().st_size if (Path(archive.root)/f).is_file() else -1 for f in archive.images.file]
+    files = [(Path(archive.root)/f) for f in archive.images.file]
+    sizes = [(f.stat().st_size, f.stat().st_mtime_ns) if f.is_file() else None for f in files]
     tables = [t.astype(str).to_dict("list") for t in (archive.images, archive.lesions)]
     return fingerprint(archive.name, list(archive.images.index), list(archive.lesions.index), sizes, *tables)
 
@@ -55,10 +56,11 @@ def open_patches(
     seed:int=0,                    # seed of phantoms and of normal patches
     workers:int=1,                 # processes; they change nothing but the time
     normals:str="",                # `matched` or `native`; empty for the preset's
-    pattern:str=PATIENT_PATTERN    # for `patches`: where the patient stands in a file's name
+    pattern:str=""                 # for `patches`: where the patient stands in a file's name; empty for `PATIENT_PATTERN`
 ) -> PatchSet:
     "The patches of a source, prepared now or found"
-    if source == "patches": return read_patches(data, pattern)
+    check_choice("preset", preset, PREPARE)
+    if source == "patches": return read_patches(data, pattern or PATIENT_PATTERN)
     archive = open_archive(source, data, preset, seed, workers)
     config = replace(PREPARE[preset], **({"normals": normals} if normals else {}))
     name = f"{archive.name}-{fingerprint(_archive_fingerprint(archive), asdict(config), seed)}"

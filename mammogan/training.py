@@ -76,12 +76,12 @@ def random_jitter(
     mean = x.mean((1, 2, 3), keepdim=True)
     return ((x-mean)*(1+contrast) + mean + brightness).clamp(0, 1)
 
-# %% ../nbs/01d_training.ipynb #829fd9fc
+# %% ../nbs/01d_training.ipynb #b523096a
 class PatchBatches:
     "Batches of uint8 patches kept on the device, shuffled by (seed, epoch), scaled to [0,1] or [-1,1]"
     n_inp = 1
     def __init__(self,
-        pixels,                # (N,S,S) uint8
+        pixels:np.ndarray,     # (N,S,S) uint8; copied, so that a memory map can be let go
         labels=None,           # (N,) 0 or 1; without them a batch is a tuple of one
         batch:int=64, seed:int=0, flips:bool=False, jitter:float=0.,
         signed:bool=False,     # scale to [-1,1], as a GAN wants it
@@ -89,7 +89,7 @@ class PatchBatches:
         device=None
     ):
         self.device = torch.device(device or train_device())
-        self.pixels = torch.as_tensor(np.ascontiguousarray(pixels)).unsqueeze(1).to(self.device)
+        self.pixels = torch.tensor(pixels).unsqueeze(1).to(self.device)
         self.labels = None if labels is None else torch.as_tensor(np.asarray(labels), dtype=torch.float32, device=self.device)
         self.batch, self.seed, self.flips, self.jitter, self.signed = min(batch, len(pixels)), seed, flips, jitter, signed
         self.drop_last, self.epoch, self.dataset = drop_last, 0, self.pixels

@@ -77,7 +77,12 @@ def test_the_account_adds_up_and_the_rest_is_used(prepared, phantoms):
     assert a["lesions"] == a["lesions_used"] + a["lesions_rejected"]
     assert a["patients"] == whole["patients"] - 2                                   # the two without an imagedb
     assert whole["images_used"] - a["images_used"] == 2*2 + 4 + 1                   # theirs, four pictures, one header
-    assert set(prepared.rejected.what) == {"image", "lesion", "client", "record", "header"}
+    assert set(prepared.rejected.what) == {"image", "lesion", "client", "record", "header", "normals"}
+
+
+def test_no_normal_tissue_is_cut_where_a_lesions_place_is_not_known(prepared):
+    lost = prepared.rejected[prepared.rejected.what == "normals"].id
+    assert len(lost) == 2 and not prepared.normals.rows.image.isin(lost).any()
 
 
 def test_a_client_without_a_screening_record_keeps_its_lesions(damaged, prepared, phantoms):
@@ -93,7 +98,7 @@ def test_no_patients_name_or_birth_date_is_in_any_table(prepared):
 
 def test_a_delivery_without_any_readable_picture_is_a_sentence(phantom_tree, tmp_path):
     shutil.copytree(phantom_tree/"data", tmp_path/"omidb"/"data")
-    with pytest.raises(ValueError, match="omidb holds no images of omidb: there is nothing to prepare"):
+    with pytest.raises(ValueError, match=r"omidb holds no images of omidb that can be used: there is nothing to prepare\..* the file is not there"):
         open_patches("omidb", tmp_path/"omidb", "smoke")
 
 

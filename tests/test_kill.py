@@ -87,7 +87,7 @@ def test_a_preparation_killed_at_the_twentieth_image(phantoms, tmp_path, monkeyp
     ps = prepare(open_archive(preset="smoke"), tmp_path/"set", PREPARE["smoke"], chunk=8)
     assert ps.info == phantoms.info
     assert len(done_now) == 48 - 16                       # two chunks of eight were finished, the third was not
-    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+    assert [p.name for p in tmp_path.glob("[!.]*")] == ["set"]
 
 
 def test_phantoms_killed_while_they_are_written_are_not_taken_for_whole(phantom_tree, tmp_path, monkeypatch):
