@@ -7,8 +7,8 @@ __all__ = ['STUDIES', 'MODES', 'PAPER_MODES', 'StudyConfig', 'StudySets', 'drawn
            'training_patches', 'ModeRun', 'Experiment', 'train_gan', 'experiment_fakes', 'test_table', 'scored',
            'run_mode', 'run_jobs', 'job_cost', 'run_experiments']
 
-# %% ../nbs/02b_experiment.ipynb #bfe87832
-import threading, time
+# %% ../nbs/02b_experiment.ipynb #4474c2cf
+import threading, time, warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -200,7 +200,9 @@ def _work(store, job):
     kind, e, mode = job
     return train_gan(store, e, show=False) if kind == "gan" else run_mode(store, e, mode, show=False)
 
-# %% ../nbs/02b_experiment.ipynb #ad8c1fdd
+# %% ../nbs/02b_experiment.ipynb #c1015994
+warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")   # an idle worker goes home: no job is lost
+
 def run_jobs(
     store:RunStore,
     jobs,            # tuples ("gan", experiment, "") or ("mode", experiment, name of the mode)

@@ -63,13 +63,13 @@ def study_figures(store:RunStore, ps:PatchSet, e:Experiment, preset:str, seed:in
     fig = figure_4(summary(table), PUBLISHED_F1, f"{ps.info['archive']} ({preset})", bars=interval_name(table))
     return (figure_3(flow_counts(e)), dict(facts, fold=e.fold)), (fig, dict(facts, folds=folds, seeds=len(seeds), split=e.config.split))
 
-# %% ../nbs/05_figures.ipynb #4e1ecb18
+# %% ../nbs/05_figures.ipynb #d2896c77
 def lesion_figures(store:RunStore, ps:PatchSet, e:Experiment, preset:str, seed:int):
     "Figures 5 and 6 and their facts"
     groups, (pixels, names) = figure_5_groups(store, ps, preset, seed), figure_6_points(store, e, preset)
-    counts = {n: int((names == n).sum()) for n in dict.fromkeys(names)}
+    counts = {plural: int((names == n).sum()) for n, plural in (("real mass", "real masses"), ("fake mass", "fake masses"), ("normal tissue", "normal patches"))}
     title = f"{ps.info['archive']} ({preset}), perplexity {perplexity_for(len(pixels)):.0f}"
-    return ((figure_5(groups), figure_facts(ps, preset, seed, learned_from=len(simulation_lesions(ps)))),
+    return ((figure_5(groups), figure_facts(ps, preset, seed, **{"lesions learned from": len(simulation_lesions(ps))})),
             (figure_6(map_run(store, pixels, seed), names, title), figure_facts(ps, preset, seed, **counts)))
 
 # %% ../nbs/05_figures.ipynb #4fe18f38
