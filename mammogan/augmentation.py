@@ -237,12 +237,12 @@ def figure_4(
     figure_4_legend(ax, bars, len(theirs))
     return fig
 
-# %% ../nbs/04_augmentation.ipynb #42370285
+# %% ../nbs/04_augmentation.ipynb #77f17ce0
 def flow_counts(e:Experiment) -> dict:
     "What Figure 3 writes into its boxes"
-    return dict(k=e.size, fakes=e.fakes, negatives=len(e.sets.negatives), ratio=e.config.imbalance, **e.sets.available)
+    return dict(k=e.size, fakes=e.fakes, negatives=len(e.sets.negatives), ratio=e.config.imbalance, positives="mass" if e.ps.positives.rows.mass.all() else "lesion", **e.sets.available)
 
-# %% ../nbs/04_augmentation.ipynb #4c2918af
+# %% ../nbs/04_augmentation.ipynb #0c3ca910
 def save_study_figures(
     store:RunStore, ps:PatchSet, preset:str, seed:int,
     made, table:pd.DataFrame,  # experiments and their table
@@ -252,7 +252,7 @@ def save_study_figures(
     from mammogan.diagrams import figure_3
     folder = figures_folder(store, ps, preset, seed, made[-1])
     e, counts = shown or made[-1], dict(lesions=len(made[-1].ps.positives), normals=len(made[-1].ps.normals), patients=len(made[-1].ps.patients))
-    facts = dict(figure_facts(ps, preset, seed, **counts), folds=table.fold.nunique(), seeds=table.seed.nunique(), sizes=sorted({m.size for m in made}), split=e.config.split, normals=ps.info["config"]["normals"], positives=positives_word(e))
+    facts = dict(figure_facts(ps, preset, seed, **counts), folds=table.fold.nunique(), seeds=table.seed.nunique(), sizes=" ".join(map(str, sorted({m.size for m in made}))), split=e.config.split, normals=ps.info["config"]["normals"], positives=positives_word(e))
     title = f"{ps.info['archive']} ({preset}), {'one fold' if len(made) == len({m.size for m in made}) else f'{table.fold.nunique()} folds x {table.seed.nunique()} seeds'}"
     figures = dict(zip(("figure-3", "figure-4"), (figure_3(flow_counts(e)), figure_4(summary(table), PUBLISHED_F1, title, bars=interval_name(table)))))
     return [p for name, fig in figures.items() for p in save_figure(fig, folder, name, facts)]

@@ -200,14 +200,14 @@ def switch(
     ax.plot(pivot.x, pivot.y, 'o', color=COLOURS['ink'], markersize=5, zorder=4)
     return around, pivot
 
-# %% ../nbs/00b_diagrams.ipynb #021df480
+# %% ../nbs/00b_diagrams.ipynb #4d6fa5ff
 def sets_and_samplers(
     ax, # axes of a `diagram`, 14 by 8.2 units
     counts:dict # as for `check_counts`
 )->dict: # blocks by name
     "The two sets of patches, and what is drawn from them"
     k, b = counts['k'], {}
-    for y, key, name in ((4.3, 'masses', 'mass set'), (1.3, 'normals', 'normal-tissue set')):
+    for y, key, name in ((4.3, 'masses', f"{counts.get('positives', 'mass')} set"), (1.3, 'normals', 'normal-tissue set')):
         text = '\n'.join([name] + [f'{p} {counts[key][q]:,}' for p, q in (('train', 'train'), ('val', 'valid'), ('test', 'test'))])
         b[key] = box(ax, (1.5, y), text, (2.6, 1.9), COLOURS['data'], fontsize=7.5)
     b['sampler'] = box(ax, (4.75, 4.3), f'random sampler\nk = {k:,}', (2.3, 1.1), fontsize=7.5)
@@ -215,7 +215,7 @@ def sets_and_samplers(
     for p, q in (('masses', 'sampler'), ('normals', 'negatives')): arrow(ax, b[p], b[q], label='train')
     return b
 
-# %% ../nbs/00b_diagrams.ipynb #6765335b
+# %% ../nbs/00b_diagrams.ipynb #4371bbd4
 @paper_style()
 def figure_3(
     counts:dict, # as for `check_counts`: the run's own counts
@@ -229,7 +229,7 @@ def figure_3(
     b['flips'] = box(ax, (4.75, 7), 'flips', (1.3, .9))
     b['DCGAN'] = box(ax, (7.1, 7), 'DCGAN', (1.6, .9), COLOURS['network'])
     b['G'] = box(ax, (9.35, 7), f'$G_{{{k}}}$', (1.2, .9), COLOURS['network'])
-    b['fakes'] = box(ax, (11.9, 7), f'fake masses\n{fakes / k:.3g} k = {fakes:,}', (2.2, .9), COLOURS['data'], fontsize=7.5)
+    b['fakes'] = box(ax, (11.9, 7), f"fake {'masses' if counts.get('positives', 'mass') == 'mass' else 'lesions'}\n{fakes / k:.3g} k = {fakes:,}", (2.2, .9), COLOURS['data'], fontsize=7.5)
     b['classifier'] = box(ax, (12.75, 4.3), 'classifier', (1.9, 1.3), COLOURS['network'])
     for p, q in (('sampler', 'flips'), ('flips', 'DCGAN'), ('DCGAN', 'G')): arrow(ax, b[p], b[q])
     arrow(ax, b['G'], b['fakes'], dotted=True)

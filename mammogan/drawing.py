@@ -7,8 +7,8 @@ __all__ = ['STYLE', 'WIDTHS', 'MODES', 'GROUPS', 'COLOURS', 'METADATA', 'paper_s
            'thumbnail', 'picture', 'pile', 'ray', 'edge_to_edge', 'arrow', 'badge', 'montage', 'patch_grid',
            'facts_line', 'footnote', 'figure_bytes', 'fitting_dpi', 'save_figure']
 
-# %% ../nbs/00a_drawing.ipynb #6be59e68
-import io, json
+# %% ../nbs/00a_drawing.ipynb #e0a1d915
+import io, json, textwrap
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -278,14 +278,15 @@ def facts_line(
     parts += [f'{k} {v}' for k, v in {**rest, **last}.items() if v is not None]
     return ' · '.join(p for p in parts if p)
 
-# %% ../nbs/00a_drawing.ipynb #caf95446
+# %% ../nbs/00a_drawing.ipynb #e64bb380
 def footnote(
     fig:Figure, # a finished figure
     facts:dict # as for `facts_line`
 ): # the text artist
     "State under the figure what it was made from"
     for old in [t for t in fig.texts if t.get_gid() == 'footnote']: old.remove()
-    return fig.text(.5, -.01, facts_line(facts), ha='center', va='top', fontsize=6, color=COLOURS['muted'], gid='footnote')
+    lines = textwrap.fill(facts_line(facts), int(19*fig.get_figwidth()))     # at 6 points, some 19 letters an inch
+    return fig.text(.5, -.01, lines, ha='center', va='top', fontsize=6, color=COLOURS['muted'], gid='footnote')
 
 # %% ../nbs/00a_drawing.ipynb #febe67e6
 METADATA = dict(svg={'Date': None}, pdf={'CreationDate': None}, png={'Software': None})
