@@ -90,9 +90,13 @@ def interval_name(table:pd.DataFrame) -> str:
     if (runs == 1).all(): return f"one fold: 95 % bootstrap over {table.patients.max()} patients"
     return f"± one standard deviation of {runs.max()} runs"
 
-# %% ../nbs/04_augmentation.ipynb #4c59b70e
-def f1_draws(scores:pd.DataFrame, weights:np.ndarray, threshold=.5) -> np.ndarray:
-    "(draws,) F1 of a table of test scores on each draw of patients"
+# %% ../nbs/04_augmentation.ipynb #facd3031
+def f1_draws(
+    scores:pd.DataFrame,   # a row a test patch: label, score
+    weights:np.ndarray,    # (draws,N) how often each patch counts
+    threshold=.5           # scores above it are called lesions
+) -> np.ndarray:           # (draws,)
+    "F1 of a table of test scores on each draw of patients"
     label, called = scores.label.values == 1, scores.score.values > threshold
     tp, wrong = weights @ (label & called), weights @ (label != called)
     return 2*tp/np.maximum(2*tp+wrong, 1)
@@ -123,15 +127,15 @@ def corrected_t(
     p = 2*stats.t.sf(abs(d.mean())/se, n-1) if se else float(d.mean() == 0)
     return dict(difference=float(d.mean()), low=float(d.mean()-half), high=float(d.mean()+half), p=float(p))
 
-# %% ../nbs/04_augmentation.ipynb #3d8ccb66
+# %% ../nbs/04_augmentation.ipynb #a9d7706d
 def read_scores(store:RunStore, e:Experiment, mode:str) -> pd.DataFrame:
     "The test scores of a run of the study"
     return pd.read_parquet(store.folder(e.run(mode))/"scores.parquet")
 
 def comparisons(
     store:RunStore, made, table:pd.DataFrame,   # experiments and their table
-    against="ORG"
-) -> pd.DataFrame:
+    against="ORG"                               # the mode that the others are compared with
+) -> pd.DataFrame:                              # a row a size and mode
     "Each mode's F1 less that of `against`, by size, with an interval"
     rows = []
     for k in sorted({e.size for e in made}):
@@ -268,10 +272,11 @@ def positives_word(e:Experiment) -> str:
     kinds = e.ps.positives.rows
     return "masses" if kinds.mass.all() else "lesions of all kinds"
 
-# %% ../nbs/04_augmentation.ipynb #63b2f9a8
+# %% ../nbs/04_augmentation.ipynb #d728ce60
 def stored_sizes(
-    store:RunStore, ps:PatchSet, folds:int, seeds, modes, config
-) -> list:
+    store:RunStore, ps:PatchSet,         # where runs are kept; the study's patches
+    folds:int, seeds, modes, config      # the study, as for `experiments`
+) -> list:                               # sizes, sorted
     "Sizes for which all runs of a study are in the store"
     known = {read_json(p.parent/"config.json")["size"] for p in (store.path/"mode").glob("*/metrics.json")}
     there = []

@@ -61,7 +61,7 @@ class ClassifierConfig:
 CLASSIFIERS = dict(paper=ClassifierConfig(), demo=ClassifierConfig(lr=1e-3, epochs=20, patience=4, min_steps=200),
                    smoke=ClassifierConfig(channels=(2, 4, 4, 8, 8), lr=2e-3, epochs=2))
 
-# %% ../nbs/02a_classifier.ipynb #548e337b
+# %% ../nbs/02a_classifier.ipynb #c627890e
 @torch.no_grad()
 def run_network(
     net, pixels:np.ndarray,   # (N,128,128) uint8
@@ -77,12 +77,18 @@ def run_network(
     net.train(was)
     return torch.cat(out).numpy()
 
-def lesion_scores(net, pixels, precision="float32") -> np.ndarray:
-    "(N,) how sure the classifier is that each patch shows a lesion, from 0 to 1"
+def lesion_scores(
+    net, pixels,           # a classifier, and (N,128,128) uint8 patches
+    precision="float32"    # or `bf16`
+) -> np.ndarray:           # (N,) from 0 to 1
+    "How sure the classifier is that each patch shows a lesion"
     return run_network(net, pixels, lambda x: net(x).sigmoid(), precision)
 
-def lesion_features(net, pixels, precision="float32") -> np.ndarray:
-    "(N,C) features of each patch: the last feature maps, averaged over their positions"
+def lesion_features(
+    net, pixels,           # a classifier, and (N,128,128) uint8 patches
+    precision="float32"    # or `bf16`
+) -> np.ndarray:           # (N,C) with C the classifier's last channels
+    "Features of each patch: the last feature maps, averaged over their positions"
     return run_network(net, pixels, lambda x: net.body(x).mean((2, 3)), precision)
 
 # %% ../nbs/02a_classifier.ipynb #235c30d9
@@ -168,13 +174,14 @@ class OutOfPatience(Callback):
         steps = (self.epoch+1)*len(self.dls.train)
         if c.patience and self.epoch-best.epoch_of_best >= c.patience and steps >= c.min_steps: raise CancelFitException()
 
-# %% ../nbs/02a_classifier.ipynb #d6aa41c0
+# %% ../nbs/02a_classifier.ipynb #2070a0f5
 def train_classifier(
     train,                  # (N,128,128) uint8 patches and (N,) labels to learn from
     valid,                  # the same to choose the epoch by: never the test patients
-    config:ClassifierConfig, seed:int=0,
+    config:ClassifierConfig, seed:int=0,   # how, and which chance
     flips:bool=False,       # the paper's augmentation: flips on the fly, both classes
-    folder=None, desc="classifier", show=True
+    folder=None,            # where log.csv goes, if anywhere
+    desc="classifier", show=True   # the progress bar's words; whether to show it
 ):                          # the network, and a list of rows, an epoch each
     "Train a classifier and keep the epoch with the best validation F1"
     device = train_device()
@@ -196,12 +203,16 @@ class Precision(Callback):
     def before_batch(self): self.cast = torch.autocast(self.x.device.type, torch.bfloat16, enabled=self.learn.config.precision == "bf16"); self.cast.__enter__()
     def after_pred(self): self.cast.__exit__(None, None, None)
 
-# %% ../nbs/02a_classifier.ipynb #f3efa0bb
-def save_classifier(net, folder):
+# %% ../nbs/02a_classifier.ipynb #7fc1802e
+def save_classifier(
+    net, folder   # a classifier, and the folder to write to
+) -> Path:
     "Write a classifier to `classifier.safetensors` in a folder"
     return save_tensors(Path(folder)/"classifier.safetensors", net.state_dict(), channels=net.channels)
 
-def load_classifier(folder) -> Discriminator:
+def load_classifier(
+    folder    # where `save_classifier` wrote
+) -> Discriminator:
     "A classifier that `save_classifier` wrote"
     tensors, about = load_tensors(Path(folder)/"classifier.safetensors")
     net = Discriminator(about["channels"])

@@ -187,8 +187,11 @@ def _patch_row(archive, image, label, box, lesion=None, row=None):
     return dict(label=label, **kinds, status=status, lesion=lesion or "", patient=str(about.patient), study=_word(about.study), image=str(image),
                 laterality=_word(about.laterality), view=_word(about["view"]), **dict(zip(BOX, box)), archive=archive.name)
 
-# %% ../nbs/01_dataset.ipynb #fdf13935
-def lesion_patches(archive, image_id, img, config):
+# %% ../nbs/01_dataset.ipynb #5ee03084
+def lesion_patches(
+    archive, image_id,   # which mammogram
+    img, config          # its (H,W) pixel values, and how patches are cut
+):                       # (S,S) patches, rows of the table, rejections, the ground truth
     "Patches, rows and rejections of the lesions of one mammogram"
     pixels, rows, rejected = [], [], []
     marked = archive.lesions[archive.lesions.image == image_id]
@@ -198,7 +201,9 @@ def lesion_patches(archive, image_id, img, config):
         pixels.append(cut(img, box, config.size)); rows.append(_patch_row(archive, image_id, 1, box, lesion, row))
     return pixels, rows, rejected, ground_truth(img.shape, whole_boxes(marked))
 
-def whole_boxes(marked) -> list:
+def whole_boxes(
+    marked    # rows of `Archive.lesions`
+) -> list:    # x1, y1, x2, y2 each
     "The boxes of a table of lesions that are complete, as whole pixels"
     boxes = marked[BOX].astype(float)
     return boxes[np.isfinite(boxes).all(axis=1)].round().astype(int).values.tolist()
@@ -228,9 +233,11 @@ def image_patches(
     if not rows: rejected.append(("image", image_id, file, "no patch could be cut from it"))
     return dict(pixels=pixels, rows=rows, image=dict(image=str(image_id), **_statistics(img, mask)), rejected=rejected)
 
-# %% ../nbs/01_dataset.ipynb #d09e34fb
-def normal_sizes(archive:Archive, config:PrepareConfig) -> np.ndarray:
-    "(n,2) heights and widths that normal boxes may have, in pixels"
+# %% ../nbs/01_dataset.ipynb #5fe53966
+def normal_sizes(
+    archive:Archive, config:PrepareConfig   # whose lesions give the sizes; `native` has one size
+) -> np.ndarray:                            # (n,2) heights and widths in pixels
+    "The sizes that normal boxes may have"
     if config.normals == "native": return np.array([[config.size, config.size]])
     x1, y1, x2, y2 = np.array(whole_boxes(archive.lesions)).reshape(-1, 4).T
     sizes = np.stack([y2-y1+1, x2-x1+1], 1)
@@ -337,8 +344,12 @@ def _assemble(parts, out, archive, config, seed):
                 account=sums)
     write_json(out/"dataset.json", info)
 
-# %% ../nbs/01_dataset.ipynb #5ecd2a14
-def account(archive:Archive, rows:pd.DataFrame, rejected:pd.DataFrame) -> dict:
+# %% ../nbs/01_dataset.ipynb #b01bcb52
+def account(
+    archive:Archive,         # what was read
+    rows:pd.DataFrame,       # a row a patch
+    rejected:pd.DataFrame    # all that was left out
+) -> dict:
     "How many images and lesions there were, how many were used, how many left out"
     lost, lesions = rejected.what.value_counts(), int((rows.label == 1).sum())
     early = archive.rejected.what.value_counts()

@@ -74,9 +74,12 @@ def start_weights(
         if isinstance(m, nn.BatchNorm2d): m.weight.normal_(1, .02, generator=chance); m.bias.zero_()
     return net
 
-# %% ../nbs/02_dcgan.ipynb #4c17e35e
-def gan_loss(logits, target:float):
-    "Binary cross-entropy of logits (N,) against one target for all"
+# %% ../nbs/02_dcgan.ipynb #bbfd23e4
+def gan_loss(
+    logits,        # (N,) of D
+    target:float   # 0 for fakes, the epoch's label for real patches and for G
+):
+    "Binary cross-entropy of logits against one target for all"
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
 def adversarial_step(
@@ -245,10 +248,11 @@ def load_generator(
     G.load_state_dict(load_tensors(Path(folder)/"generator.safetensors")[0])
     return G.eval().to(memory_format=torch.channels_last)
 
-# %% ../nbs/02_dcgan.ipynb #d076088e
+# %% ../nbs/02_dcgan.ipynb #101c130c
 def gan_learner(
     pixels:np.ndarray,   # (N,128,128) uint8 real patches
-    config:GANConfig, seed:int, folder, desc="GAN", show=True
+    config:GANConfig, seed:int, folder,   # how, which chance, and where checkpoints are
+    desc="GAN", show=True                 # the progress bar's words; whether to show it
 ) -> GANLearner:
     "A fastai learner with the paper's networks, optimisers and callbacks"
     device = train_device()
@@ -282,7 +286,7 @@ def train_dcgan(
     (Path(folder)/"checkpoint.safetensors").unlink(missing_ok=True)
     return load_generator(folder)
 
-# %% ../nbs/02_dcgan.ipynb #ae304fab
+# %% ../nbs/02_dcgan.ipynb #02f9c2b8
 @dataclass(frozen=True)
 class GANRun(Run):
     "A trained DCGAN"
@@ -294,8 +298,10 @@ class GANRun(Run):
     version:int = 1   # raised when the same settings give another generator
 
 def gan_run(
-    store:RunStore, pixels:np.ndarray, config:GANConfig, seed:int=0, desc="GAN", show=True
-):                        # the run's folder; `load_generator` opens it
+    store:RunStore, pixels:np.ndarray,   # where runs are kept; (N,128,128) uint8 real patches
+    config:GANConfig, seed:int=0,        # how, and which chance
+    desc="GAN", show=True                # the progress bar's words; whether to show it
+) -> Path:                # the run's folder; `load_generator` opens it
     "A DCGAN trained on (N,128,128) uint8 patches: found in the store, or trained now"
     def make(run, folder):
         train_dcgan(pixels, config, seed, folder, desc, show)
@@ -303,16 +309,22 @@ def gan_run(
         return read_log(folder/"log.csv")[-1]
     return store.get(GANRun(fingerprint(pixels), len(pixels), config, seed), make)
 
-# %% ../nbs/02_dcgan.ipynb #b11198dd
+# %% ../nbs/02_dcgan.ipynb #c3ab2c4f
 SIMULATIONS = dict(paper=GANS["paper"], demo=replace(GANS["demo"], batch=32, threads=2), smoke=GANS["smoke"])
 
-def simulation_lesions(ps:PatchSet) -> PatchSet:
+def simulation_lesions(
+    ps:PatchSet    # any patches
+) -> PatchSet:
     "The lesions that the simulating GAN learns from: tagged mass or calcification"
     ps = ps.positives
     chosen = ps[ps.rows.mass.values | ps.rows.calcification.values]
     if not len(chosen): raise ValueError("This set of patches has no mass and no calcification: a GAN for lesion simulation has nothing to learn from.")
     return chosen
 
-def simulate_lesions(store:RunStore, ps:PatchSet, preset:str, seed:int=0, normalise="minmax") -> Path:
+def simulate_lesions(
+    store:RunStore, ps:PatchSet,   # where runs are kept; patches with lesions
+    preset:str, seed:int=0,        # one of `SIMULATIONS`, and which chance
+    normalise="minmax"             # how patches become 8-bit
+) -> Path:
     "The folder of the GAN for lesion simulation on a set of patches"
     return gan_run(store, simulation_lesions(ps).normalised(normalise), SIMULATIONS[preset], seed, "GAN for lesion simulation")

@@ -102,10 +102,11 @@ def distance_and_floor(
     (d, f), (ds, fs) = np.mean(rows, 0), np.std(rows, 0, ddof=1) if repeats > 1 else (0., 0.)
     return dict(distance=float(d), distance_sd=float(ds), floor=float(f), floor_sd=float(fs), ratio=float(d/f), patches=f"{min(sizes)}-{max(sizes)}" if min(sizes) < max(sizes) else str(min(sizes)), repeats=repeats)
 
-# %% ../nbs/03_evaluation.ipynb #1ce01b6a
+# %% ../nbs/03_evaluation.ipynb #54819017
 def fakes_only(
-    store:RunStore, e:Experiment, workers:int=1
-) -> pd.DataFrame:     # rows `ORG` and `fakes only`
+    store:RunStore, e:Experiment,   # where runs are kept; a fold, a size and a seed
+    workers:int=1                   # processes
+) -> pd.DataFrame:                  # rows `ORG` and `fakes only`; `auc_share` is the part of ORG's AUC
     "Metrics on held-out patients of a classifier with real, and of one with only fake lesions"
     table = run_experiments(store, [e], ["ORG", "fakes only"], workers).set_index("mode")
     table["auc_share"] = table.auc/table.auc["ORG"]
@@ -121,8 +122,10 @@ class CalcificationRun(Run):
     seed:int = 0
     version:int = 1
 
-# %% ../nbs/03_evaluation.ipynb #675655e6
-def masses(ps:PatchSet) -> PatchSet:
+# %% ../nbs/03_evaluation.ipynb #34f309a9
+def masses(
+    ps:PatchSet   # lesions
+) -> PatchSet:
     "The masses of a set, with and without calcification; all lesions where none is tagged as a mass"
     return ps[ps.rows.mass.values.astype(bool)] if ps.rows.mass.any() else ps
 
@@ -135,9 +138,11 @@ def can_label(
     with_it = real.rows.calcification.values.astype(bool)
     return min(len(real[with_it].patients), len(real[~with_it].patients)) >= least
 
-# %% ../nbs/03_evaluation.ipynb #bfd50986
+# %% ../nbs/03_evaluation.ipynb #13cf7e9c
 def calcification_run(
-    store:RunStore, ps:PatchSet, config:ClassifierConfig, seed:int=0
+    store:RunStore, ps:PatchSet,   # where runs are kept; patches with real masses of both kinds
+    config:ClassifierConfig,       # how the classifier is trained
+    seed:int=0                     # of the folds and the weights
 ) -> Path:
     "The folder of a classifier that tells real masses with calcification from masses without, and its AUC on held-out patients"
     ps = masses(simulation_lesions(ps))
@@ -150,9 +155,10 @@ def calcification_run(
         return dict(classification_metrics(y[f.test], lesion_scores(net, x[f.test], config.precision)), patients=len(labelled[f.test].patients), lesions=len(f.test))
     return store.get(CalcificationRun(fingerprint(x, y, f.train, f.valid, f.test), config, seed), make)
 
-# %% ../nbs/03_evaluation.ipynb #a9086526
+# %% ../nbs/03_evaluation.ipynb #ef20e86e
 def figure_5_groups(
-    store:RunStore, ps:PatchSet, preset:str, seed:int=0,
+    store:RunStore, ps:PatchSet,   # where runs are kept; real lesions
+    preset:str, seed:int=0,        # which generator, and of which chance
     n:int=16,           # patches a group
     pool:int=512        # fakes to choose from
 ) -> dict:              # title -> (n,128,128) uint8
@@ -208,11 +214,14 @@ def neighbour_mixing(
     others = len(groups)-1
     return pd.DataFrame(dict(neighbours=share.reindex(names).fillna(0), by_chance=[((groups == n).sum()-(n == of))/others for n in names]), index=names).rename_axis(f"of a {of}")
 
-# %% ../nbs/03_evaluation.ipynb #1e0d0488
+# %% ../nbs/03_evaluation.ipynb #8f610082
 NORMALS_SHOWN = dict(paper=5000, demo=1000, smoke=60)
 
-def figure_6_points(store:RunStore, e:Experiment, preset:str):
-    "(N,128,128) patches and (N,) group names of Figure 6: the experiment's real lesions, its fakes, normal tissue"
+def figure_6_points(
+    store:RunStore, e:Experiment,   # where runs are kept; whose lesions and fakes
+    preset:str                      # says how many normal patches are shown
+):                                  # (N,128,128) uint8 and (N,) names
+    "The patches of Figure 6: the experiment's real lesions, its fakes, normal tissue"
     fakes, normals = experiment_fakes(store, e), e.sets.negatives[:NORMALS_SHOWN[preset]].normalised(e.config.normalise)
     return np.concatenate([e.real, fakes, normals]), np.repeat(["real mass", "fake mass", "normal tissue"], [len(e.real), len(fakes), len(normals)])
 
@@ -225,9 +234,12 @@ class MapRun(Run):
     seed:int = 0
     version:int = 1
 
-# %% ../nbs/03_evaluation.ipynb #d2b582af
-def map_run(store:RunStore, pixels:np.ndarray, seed:int=0, iterations:int=4000) -> np.ndarray:
-    "(N,2) the map of patches, found or made now"
+# %% ../nbs/03_evaluation.ipynb #fa62ed7c
+def map_run(
+    store:RunStore, pixels:np.ndarray,   # where runs are kept; (N,S,S) uint8
+    seed:int=0, iterations:int=4000      # of t-SNE
+) -> np.ndarray:                         # (N,2)
+    "The map of patches, found or made now"
     def make(run, folder):
         np.save(folder/"map.npy", tsne_map(pixels, seed, iterations)); return dict(points=len(pixels), perplexity=perplexity_for(len(pixels)))
     return np.load(store.get(MapRun(fingerprint(pixels), iterations, seed), make)/"map.npy")

@@ -88,7 +88,7 @@ def study_sets(
                   normals={n: len(s.normals) for n, s in zip(("train", "valid", "test"), (train, valid, test))})
     return StudySets(_first(P, size, seed, "P", fold), _first(N, size*config.imbalance, seed, "N", fold), valid, test, counts)
 
-# %% ../nbs/02b_experiment.ipynb #8fe9fbd3
+# %% ../nbs/02b_experiment.ipynb #f00ee499
 @dataclass(frozen=True)
 class Mode:
     "What a classifier learns from"
@@ -101,9 +101,10 @@ MODES = {"ORG": Mode(True, False, False), "GAN": Mode(True, True, False), "Aug O
 PAPER_MODES = ["ORG", "Aug ORG", "GAN", "Aug GAN"]
 
 def training_patches(
-    sets:StudySets, mode:str,
+    sets:StudySets,          # the experiment's patches
+    mode:str,                # one of `MODES`
     fakes:np.ndarray,        # (n,128,128) uint8, used where the mode has fakes
-    normalise="minmax"
+    normalise="minmax"       # how patches become 8-bit, see `PatchSet.normalised`
 ):                           # (N,128,128) uint8 and (N,) labels
     "What the classifier of a mode learns from"
     m = MODES[check_choice("mode", mode, MODES)]
@@ -147,7 +148,7 @@ class Experiment:
         needs = MODES[check_choice("mode", mode, MODES)].fakes
         return ModeRun(self.data, mode, self.size, self.fold, self.config.classifier, self.fakes if needs else 0, self.gan.id if needs else "", self.seed)
 
-# %% ../nbs/02b_experiment.ipynb #d2cbc96f
+# %% ../nbs/02b_experiment.ipynb #b53434c3
 def train_gan(
     store:RunStore, e:Experiment,   # where runs are kept; whose lesions it learns from
     show=True                       # whether to show a bar of its own
@@ -155,18 +156,25 @@ def train_gan(
     "The folder of an experiment's DCGAN, found or trained now"
     return gan_run(store, e.real, e.config.gan, e.seed, f"GAN k={e.size}", show)
 
-def experiment_fakes(store:RunStore, e:Experiment) -> np.ndarray:
-    "(1.5 k,128,128) uint8: the fakes of an experiment"
+def experiment_fakes(
+    store:RunStore, e:Experiment   # where runs are kept; whose GAN makes the fakes
+) -> np.ndarray:                   # (1.5 k,128,128) uint8
+    "The fakes of an experiment"
     G = load_generator(train_gan(store, e))
     with torch_threads(e.config.gan.threads): return sample(G, e.fakes, seed_for(e.seed, "fakes", e.fold))
 
-# %% ../nbs/02b_experiment.ipynb #056d16cd
-def test_table(e:Experiment, net) -> pd.DataFrame:
-    "A row a test patch: patient, label and score"
+# %% ../nbs/02b_experiment.ipynb #83013d42
+def test_table(
+    e:Experiment, net   # whose test patches are scored, and by which classifier
+) -> pd.DataFrame:      # a row a test patch: patient, label, score
+    "The test patches' scores"
     with torch_threads(e.config.classifier.threads): scores = lesion_scores(net, e.sets.test.normalised(e.config.normalise), e.config.classifier.precision)
     return pd.DataFrame(dict(patient=e.sets.test.rows.patient.values, label=e.sets.test.rows.label.values, score=scores))
 
-def scored(table:pd.DataFrame, threshold=.5) -> dict:
+def scored(
+    table:pd.DataFrame,   # a row a test patch: patient, label, score
+    threshold=.5          # scores above it are called lesions
+) -> dict:
     "Metrics of a table of scores, F1 and AUC with the middle 95 % of a bootstrap over patients"
     m = classification_metrics(table.label, table.score, threshold)
     for k in ("f1", "auc"): m[f"{k}_low"], m[f"{k}_high"] = bootstrap_interval(table.label, table.score, table.patient, k, threshold)

@@ -40,21 +40,28 @@ def check_results(store, ps, e, preset, seed):
     "Stop with a sentence when a result is missing"
     if missing := missing_results(store, ps, e, preset, seed): raise ParameterError(f"{store.path} does not hold: {'; '.join(missing)}. Run that first, with the same parameters.")
 
-# %% ../nbs/05_figures.ipynb #adb81bd6
-def preparation_figure(archive, ps:PatchSet, preset:str, seed:int):
+# %% ../nbs/05_figures.ipynb #2712a90d
+def preparation_figure(
+    archive, ps:PatchSet, preset:str, seed:int   # mammograms, their patches, and what goes into the footnote
+):
     "Figure 1 and its facts"
     shown = typical_image(archive)
     about, a = archive.images.loc[shown], ps.info["account"]
     fig = figure_1(**preparation(archive, shown, PrepareConfig(**ps.info["config"]), seed), title=f"{about.laterality} {about['view']}")
     return fig, figure_facts(ps, preset, seed, images=a["images_used"], lesions=a["lesions_used"], normals=a["normals"], patients=a["patients"])
 
-def training_figure(store:RunStore, ps:PatchSet, preset:str, seed:int):
+def training_figure(
+    store:RunStore, ps:PatchSet, preset:str, seed:int   # results, patches, and which generator
+):
     "Figure 2 and its facts"
     real, fake = simulation_lesions(ps), sample(load_generator(simulate_lesions(store, ps, preset, seed)), 3, seed)
     return figure_2(real[:3].normalised(), fake), figure_facts(ps, preset, seed, lesions=len(real))
 
-# %% ../nbs/05_figures.ipynb #8b91c02c
-def study_figures(store:RunStore, ps:PatchSet, e:Experiment, preset:str, seed:int, folds:int, seeds):
+# %% ../nbs/05_figures.ipynb #66132928
+def study_figures(
+    store:RunStore, ps:PatchSet, e:Experiment,   # results, patches, and the experiment of Figure 3
+    preset:str, seed:int, folds:int, seeds       # which study Figure 4 shows
+):
     "Figures 3 and 4 and their facts"
     sizes = stored_sizes(store, e.ps, folds, seeds, PAPER_MODES, e.config)
     if not sizes: raise ParameterError(f"{store.path} holds no size with all four modes for {folds} folds and the seeds {list(seeds)}. Run 04_augmentation.ipynb with them first.")
@@ -63,8 +70,11 @@ def study_figures(store:RunStore, ps:PatchSet, e:Experiment, preset:str, seed:in
     fig = figure_4(summary(table), PUBLISHED_F1, f"{ps.info['archive']} ({preset})", bars=interval_name(table))
     return (figure_3(flow_counts(e)), dict(facts, fold=e.fold)), (fig, dict(facts, folds=folds, seeds=len(seeds), split=e.config.split))
 
-# %% ../nbs/05_figures.ipynb #d2896c77
-def lesion_figures(store:RunStore, ps:PatchSet, e:Experiment, preset:str, seed:int):
+# %% ../nbs/05_figures.ipynb #39243ee2
+def lesion_figures(
+    store:RunStore, ps:PatchSet, e:Experiment,   # results, patches, and the experiment of Figure 6
+    preset:str, seed:int                         # which generator Figure 5 shows
+):
     "Figures 5 and 6 and their facts"
     groups, (pixels, names) = figure_5_groups(store, ps, preset, seed), figure_6_points(store, e, preset)
     counts = {plural: int((names == n).sum()) for n, plural in (("real mass", "real masses"), ("fake mass", "fake masses"), ("normal tissue", "normal patches"))}
@@ -72,10 +82,11 @@ def lesion_figures(store:RunStore, ps:PatchSet, e:Experiment, preset:str, seed:i
     return ((figure_5(groups), figure_facts(ps, preset, seed, **{"lesions learned from": len(simulation_lesions(ps))})),
             (figure_6(map_run(store, pixels, seed), names, title), figure_facts(ps, preset, seed, **counts)))
 
-# %% ../nbs/05_figures.ipynb #4fe18f38
+# %% ../nbs/05_figures.ipynb #f97ccaa5
 def all_figures(
     store:RunStore, archive, ps:PatchSet,   # results, mammograms and their patches
-    preset:str, size:int, seed:int=0, folds:int=1, seeds=(0,),
+    preset:str, size:int, seed:int=0,       # which run of the paper, and k of Figures 3 and 6
+    folds:int=1, seeds=(0,),                # what Figure 4 shows
     out=""                                  # a folder; empty for the store's own
 ) -> list:                                  # the paths that were written
     "Draw and save Figures 1 to 6"

@@ -46,11 +46,18 @@ def execute(
     except papermill.PapermillExecutionError as e: raise ParameterError(f"{Path(path).name} stopped: {e.evalue}") from e
     return round(time.time()-start, 1)
 
-# %% ../nbs/06_reproduce.ipynb #8945957e
+# %% ../nbs/06_reproduce.ipynb #1105a3c1
 def reproduce(
-    preset:str="demo", source:str="phantom", data="", seed:int=0, size:int=500,
-    runs="", out="", workers:int=2, nbs=""
-) -> dict:    # what was made and how long it took
+    preset:str="demo",      # `paper`, `demo` or `smoke`
+    source:str="phantom",   # `phantom`, `omidb` or `mini-mias`
+    data="",                # the source's folder
+    seed:int=0,             # the same seed gives the same bytes
+    size:int=500,           # k, real lesions in the study
+    runs="",                # the run store; empty for MAMMOGAN_RUNS
+    out="",                 # where executed notebooks and figures go; empty for a folder in the run store
+    workers:int=2,          # processes
+    nbs=""                  # the folder of the notebooks; empty to look beside the library
+) -> dict:                  # `out`, names of figures, seconds a notebook
     "Execute notebooks 01 to 05 and collect Figures 1 to 6 in `out`"
     from mammogan.sources import ARCHIVES
     check_choice("preset", preset, PRESETS); check_choice("source", source, ARCHIVES)
