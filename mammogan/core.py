@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'ParameterError', 'check_choice', 'check_number', 'check_parameters', 'home', 'runs_home', 'seed_for',
            'rng', 'replacing', 'write_json', 'read_json', 'new_folder', 'fingerprint', 'commit', 'provenance', 'Run',
-           'RunStore', 'get_run', 'Progress', 'pmap']
+           'RunStore', 'get_run', 'Progress', 'dismiss_workers', 'pmap']
 
 # %% ../nbs/00_core.ipynb #02c0108d
 import hashlib, json, os, platform, subprocess, sys, tempfile, time
@@ -275,7 +275,15 @@ class Progress(tqdm):
         if self.handle and not self.disable: self.display(f"{(self.desc or 'done').removesuffix(': ')}: {f'{self.n:,} {self.unit}'.strip()} in {self.format_interval(self.format_dict['elapsed'])}")
         super().close()
 
-# %% ../nbs/00_core.ipynb #044f4167
+# %% ../nbs/00_core.ipynb #12bcf912
+def dismiss_workers(
+    parallel    # a `joblib.Parallel` that has done its work
+):
+    "End joblib's local worker processes; a cluster's are left alone"
+    from joblib.externals.loky import get_reusable_executor
+    if type(parallel._backend).__name__ == "LokyBackend": get_reusable_executor(reuse=True).shutdown(wait=True)
+
+# %% ../nbs/00_core.ipynb #6a865c55
 def pmap(
     fn,             # called once an item
     items,          # what to map over
@@ -284,10 +292,10 @@ def pmap(
 ) -> list:          # `fn(item)` for each item, in order
     "Map `fn` over `items`, in parallel through joblib, with a progress bar"
     from joblib import Parallel, delayed
-    items = list(items)
-    with Progress(total=len(items), desc=desc) as bar:
-        if workers == 1: results = (fn(o) for o in items)
-        else: results = Parallel(n_jobs=workers, return_as="generator")(delayed(fn)(o) for o in items)
-        done = []
-        for r in results: done.append(r); bar.update()
+    items, done, parallel = list(items), [], Parallel(n_jobs=workers, return_as="generator")
+    try:
+        with Progress(total=len(items), desc=desc) as bar:
+            for r in (fn(o) for o in items) if workers == 1 else parallel(delayed(fn)(o) for o in items): done.append(r); bar.update()
+    finally:
+        if workers != 1: dismiss_workers(parallel)
     return done

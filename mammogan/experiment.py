@@ -7,7 +7,7 @@ __all__ = ['STUDIES', 'MODES', 'PAPER_MODES', 'StudyConfig', 'StudySets', 'drawn
            'training_patches', 'ModeRun', 'Experiment', 'train_gan', 'experiment_fakes', 'test_table', 'scored',
            'run_mode', 'run_jobs', 'job_cost', 'run_experiments']
 
-# %% ../nbs/02b_experiment.ipynb #4474c2cf
+# %% ../nbs/02b_experiment.ipynb #f8fdd526
 import threading, time, warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .classifier import bootstrap_interval, ClassifierConfig, CLASSIFIERS, classification_metrics, lesion_scores, save_classifier, train_classifier
-from .core import check_choice, check_number, fingerprint, ParameterError, Progress, read_json, rng, Run, RunStore, seed_for
+from .core import check_choice, check_number, dismiss_workers, fingerprint, ParameterError, Progress, read_json, rng, Run, RunStore, seed_for
 from .dataset import make_folds, PatchSet
 from .dcgan import gan_run, GANConfig, GANRun, GANS, load_generator, sample
 from .training import torch_threads
@@ -208,7 +208,7 @@ def _work(store, job):
     kind, e, mode = job
     return train_gan(store, e, show=False) if kind == "gan" else run_mode(store, e, mode, show=False)
 
-# %% ../nbs/02b_experiment.ipynb #c1015994
+# %% ../nbs/02b_experiment.ipynb #d50aed21
 warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")   # an idle worker goes home: no job is lost
 
 def run_jobs(
@@ -226,6 +226,7 @@ def run_jobs(
     def work():
         try: parallel(delayed(_work)(store, j) for j in jobs)
         except BaseException as e: failed.append(e)
+        dismiss_workers(parallel)
     thread = threading.Thread(target=work, daemon=True); thread.start()
     costs = [job_cost(j) for j in jobs]
     with Progress(total=100, desc=desc, unit="%", bar_format="{desc}{percentage:3.0f}%|{bar:24}| {elapsed}<{remaining}", delay=0) as bar:
