@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['INCEPTION', 'NORMALS_SHOWN', 'frechet_distance', 'inception_file', 'inception_network', 'inception_features',
            'patient_halves', 'distance_and_floor', 'fakes_only', 'CalcificationRun', 'masses', 'can_label',
-           'calcification_run', 'figure_5_groups', 'figure_5', 'perplexity_for', 'tsne_map', 'neighbour_mixing',
-           'figure_6_points', 'MapRun', 'map_run', 'figure_6', 'distance_table']
+           'calcification_run', 'figure_5_groups', 'figure_5', 'perplexity_for', 'Iterations', 'tsne_map',
+           'neighbour_mixing', 'figure_6_points', 'MapRun', 'map_run', 'figure_6', 'distance_table']
 
-# %% ../nbs/03_evaluation.ipynb #7ae36d9c
-import hashlib, os
+# %% ../nbs/03_evaluation.ipynb #21d45320
+import contextlib, hashlib, io, os, re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from .classifier import classification_metrics, ClassifierConfig, CLASSIFIERS, lesion_features, lesion_scores, load_classifier, save_classifier, train_classifier
-from .core import check_number, fingerprint, ParameterError, read_json, rng, Run, RunStore, seed_for
+from .core import check_number, fingerprint, ParameterError, Progress, read_json, rng, Run, RunStore, seed_for
 from .dataset import make_folds, PatchSet
 from .dcgan import load_generator, sample, simulation_lesions, simulate_lesions
 from .drawing import GROUPS, paper_style, patch_grid
@@ -185,10 +185,17 @@ def figure_5(
     for ax, (title, patches) in zip(axes.flat, groups.items()): patch_grid(ax, patches, columns, title, edge=GROUPS["fake mass" if "fake" in title else "real mass"]["color"])
     return fig
 
-# %% ../nbs/03_evaluation.ipynb #714f4166
+# %% ../nbs/03_evaluation.ipynb #4c0bea73
 def perplexity_for(n:int) -> float:
     "The paper's 250, or a tenth of the points where there are few"
     return float(min(250, max(5, n//10)))
+
+class Iterations(io.TextIOBase):
+    "Reads how far scikit-learn's t-SNE is from what it prints, and moves a bar"
+    def __init__(self, bar): self.bar = bar
+    def write(self, text):
+        for i in re.findall(r"Iteration (\d+)", text): self.bar.update(int(i)-self.bar.n)
+        return len(text)
 
 def tsne_map(
     pixels:np.ndarray,   # (N,S,S) uint8
@@ -198,7 +205,8 @@ def tsne_map(
     from sklearn.manifold import TSNE
     if len(pixels) < 20: raise ValueError(f"{len(pixels)} patches are too few for a map; 20 are needed.")
     x = pixels.reshape(len(pixels), -1).astype(np.float32)/255
-    return TSNE(perplexity=perplexity_for(len(x)), max_iter=iterations, init="pca", random_state=seed_for(seed, "tsne") % 2**32).fit_transform(x)
+    with Progress(total=iterations, desc="t-SNE") as bar, contextlib.redirect_stdout(Iterations(bar)):
+        return TSNE(perplexity=perplexity_for(len(x)), max_iter=iterations, init="pca", random_state=seed_for(seed, "tsne") % 2**32, verbose=2).fit_transform(x)
 
 # %% ../nbs/03_evaluation.ipynb #2cb7dbef
 def neighbour_mixing(
