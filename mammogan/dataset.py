@@ -8,7 +8,7 @@ __all__ = ['IMAGE_COLUMNS', 'KINDS', 'BOX', 'LESION_COLUMNS', 'REJECTED_COLUMNS'
            'normal_boxes', 'lesion_patches', 'whole_boxes', 'image_patches', 'normal_sizes', 'PatchSet', 'patch_set',
            'account', 'prepare', 'load_patches', 'Fold', 'make_folds', 'preparation', 'typical_image']
 
-# %% ../nbs/01_dataset.ipynb #61e22e40
+# %% ../nbs/01_dataset.ipynb #0c9e41f4
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,9 +19,10 @@ from PIL import Image
 from fastcore.basics import patch
 
 from .core import check_choice, check_number, fingerprint, new_folder, ParameterError, pmap, read_json, replacing, rng, seed_for, write_json
+from .pixels import Picture
 
-# %% ../nbs/01_dataset.ipynb #84c11e2e
-IMAGE_COLUMNS = "patient study laterality view file pixel_mm manufacturer model intent tube_current magnification".split()
+# %% ../nbs/01_dataset.ipynb #56dac01b
+IMAGE_COLUMNS = "patient study laterality view file pixel_mm manufacturer model intent tube_current magnification density split".split()
 KINDS = "mass calcification asymmetry distortion".split()
 BOX = ["x1", "y1", "x2", "y2"]
 LESION_COLUMNS = ["image", *BOX, *KINDS, "status"]
@@ -33,7 +34,7 @@ def rejections(
     "A table of what was left out and why"
     return pd.DataFrame(list(rows), columns=REJECTED_COLUMNS, dtype=object)
 
-# %% ../nbs/01_dataset.ipynb #8d54fa71
+# %% ../nbs/01_dataset.ipynb #aec90599
 @dataclass
 class Archive:
     "Two tables and a way to read pixels"
@@ -41,7 +42,7 @@ class Archive:
     root:Path                # the folder that the `file` column is relative to
     images:pd.DataFrame      # a row an image, indexed by image id, with `IMAGE_COLUMNS`
     lesions:pd.DataFrame     # a row a lesion, indexed by lesion id, with `LESION_COLUMNS`
-    reader:callable          # `reader(path)` gives (H,W) pixel values as stored
+    reader:callable          # `reader(path)` gives a `Picture`, or (H,W) pixel values as stored
     rejected:pd.DataFrame = field(default_factory=rejections)  # what the reader had to leave out, with reasons
     mask:str = "nonzero"     # how the breast is told from the background here
     positives:str = "mass"   # which lesions a study of this archive takes as positives: a kind, or `any`
@@ -50,9 +51,14 @@ class Archive:
         self.images = self.images.reindex(columns=IMAGE_COLUMNS)
         self.lesions = self.lesions.reindex(columns=LESION_COLUMNS)
 
+    def open(self, image_id, voi=None) -> Picture:
+        "One mammogram and the window it asks for; `voi` as in `open_picture`"
+        got = self.reader(Path(self.root)/self.images.file[image_id], **({} if voi is None else dict(voi=voi)))
+        return got if isinstance(got, Picture) else Picture(got)
+
     def read(self, image_id) -> np.ndarray:
         "The (H,W) pixel values of one mammogram"
-        return self.reader(Path(self.root)/self.images.file[image_id])
+        return self.open(image_id).pixels
 
 # %% ../nbs/01_dataset.ipynb #4a27368f
 def ground_truth(
