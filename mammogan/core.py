@@ -283,18 +283,20 @@ def dismiss_workers(
     from joblib.externals.loky import get_reusable_executor
     if type(parallel._backend).__name__ == "LokyBackend": get_reusable_executor(reuse=True).shutdown(wait=True)
 
-# %% ../nbs/00_core.ipynb #6a865c55
+# %% ../nbs/00_core.ipynb #1c21525f
 def pmap(
     fn,             # called once an item
-    items,          # what to map over
+    items,          # what to map over; of a generator, only as much is drawn as the workers need
     workers:int=1,  # processes; 1 stays in this one
-    desc:str=""     # what the progress bar says
+    desc:str="",    # what the progress bar says
+    total:int=None  # how many items there are, where `items` is a generator
 ) -> list:          # `fn(item)` for each item, in order
     "Map `fn` over `items`, in parallel through joblib, with a progress bar"
     from joblib import Parallel, delayed
-    items, done, parallel = list(items), [], Parallel(n_jobs=workers, return_as="generator")
+    done, parallel = [], Parallel(n_jobs=workers, return_as="generator")
+    if hasattr(items, "__len__"): total = len(items)
     try:
-        with Progress(total=len(items), desc=desc) as bar:
+        with Progress(total=total, desc=desc) as bar:
             for r in (fn(o) for o in items) if workers == 1 else parallel(delayed(fn)(o) for o in items): done.append(r); bar.update()
     finally:
         if workers != 1: dismiss_workers(parallel)
