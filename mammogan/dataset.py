@@ -236,7 +236,7 @@ def patch_set(
     numbers = {c: 255*i/(len(STATISTICS)-1) for i, c in enumerate(STATISTICS)} | dict(minimum=0., maximum=255., p01=0., p99=255., window_low=0., window_high=255.)
     return PatchSet(pixels, rows, pd.DataFrame(numbers, index=rows.image.unique()))
 
-# %% ../nbs/01_dataset.ipynb #1098b280
+# %% ../nbs/01_dataset.ipynb #470aaaba
 @patch
 def normalised(self:PatchSet,
     method="minmax"   # `minmax` (the paper's), `percentile`, `window`, or `Landmarks` fitted on training patients
@@ -248,12 +248,13 @@ def normalised(self:PatchSet,
     return normalise(self.pixels, numbers, method)
 
 def fit_normalisation(
-    method:str,       # `minmax`, `percentile`, `window` or `landmarks`
-    train:PatchSet    # patches of training patients
-):                    # what `PatchSet.normalised` takes
+    method:str,        # `minmax`, `percentile`, `window` or `landmarks`
+    *train:PatchSet    # patches of training patients: one set or several
+):                     # what `PatchSet.normalised` takes
     "Learn what a normalisation has to learn, from the images of training patients"
     if check_normalisation(method) != "landmarks": return method
-    return fit_landmarks(train.images.loc[train.rows.image.unique()])
+    images = pd.concat([t.images.loc[t.rows.image.unique()] for t in train])
+    return fit_landmarks(images[~images.index.duplicated()].sort_index())
 
 # %% ../nbs/01_dataset.ipynb #dacd5fcd
 def _prepare_chunk(job):

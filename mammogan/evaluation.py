@@ -222,7 +222,7 @@ def neighbour_mixing(
     others = len(groups)-1
     return pd.DataFrame(dict(neighbours=share.reindex(names).fillna(0), by_chance=[((groups == n).sum()-(n == of))/others for n in names]), index=names).rename_axis(f"of a {of}")
 
-# %% ../nbs/03_evaluation.ipynb #8f610082
+# %% ../nbs/03_evaluation.ipynb #df42986a
 NORMALS_SHOWN = dict(paper=5000, demo=1000, smoke=60)
 
 def figure_6_points(
@@ -230,7 +230,7 @@ def figure_6_points(
     preset:str                      # says how many normal patches are shown
 ):                                  # (N,128,128) uint8 and (N,) names
     "The patches of Figure 6: the experiment's real lesions, its fakes, normal tissue"
-    fakes, normals = experiment_fakes(store, e), e.sets.negatives[:NORMALS_SHOWN[preset]].normalised(e.config.normalise)
+    fakes, normals = experiment_fakes(store, e), e.sets.negatives[:NORMALS_SHOWN[preset]].normalised(e.scale)
     return np.concatenate([e.real, fakes, normals]), np.repeat(["real mass", "fake mass", "normal tissue"], [len(e.real), len(fakes), len(normals)])
 
 @dataclass(frozen=True)

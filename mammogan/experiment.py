@@ -7,7 +7,7 @@ __all__ = ['STUDIES', 'MODES', 'PAPER_MODES', 'StudyConfig', 'StudySets', 'drawn
            'training_patches', 'ModeRun', 'Experiment', 'train_gan', 'experiment_fakes', 'test_table', 'scored',
            'run_mode', 'run_jobs', 'job_cost', 'run_experiments']
 
-# %% ../nbs/02b_experiment.ipynb #f8fdd526
+# %% ../nbs/02b_experiment.ipynb #2f915c16
 import threading, time, warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,11 +17,12 @@ import pandas as pd
 
 from .classifier import bootstrap_interval, ClassifierConfig, CLASSIFIERS, classification_metrics, lesion_scores, save_classifier, train_classifier
 from .core import check_choice, check_number, dismiss_workers, fingerprint, ParameterError, Progress, read_json, rng, Run, RunStore, seed_for
-from .dataset import make_folds, PatchSet
+from .dataset import fit_normalisation, make_folds, PatchSet
 from .dcgan import gan_run, GANConfig, GANRun, GANS, load_generator, sample
+from .normalisation import check_normalisation
 from .training import torch_threads
 
-# %% ../nbs/02b_experiment.ipynb #3ce47bd6
+# %% ../nbs/02b_experiment.ipynb #ad77581b
 @dataclass(frozen=True)
 class StudyConfig:
     "All that decides an experiment beside its data, fold, size, mode and seed; the defaults are the paper's but for `split`"
@@ -32,11 +33,12 @@ class StudyConfig:
     parts:int = 3              # folds that the patches are cut into
     valid:float = .066         # share of patches that validates
     split:str = "patient"      # `patient`, or `patch`: the paper's, which leaks
-    normalise:str = "minmax"   # `minmax` (the paper's) or `percentile`
+    normalise:str = "minmax"   # `minmax` (the paper's), `percentile`, `window`, or `landmarks` learned from P_k and N_k
 
     def __post_init__(self):
         check_number("fakes", self.fakes, low=.001, whole=False); check_number("imbalance", self.imbalance)
         check_choice("split", self.split, ("patient", "patch"))
+        check_normalisation(self.normalise)
 
 # %% ../nbs/02b_experiment.ipynb #7b8ce851
 STUDIES = dict(paper=StudyConfig(split="patch"),
@@ -126,7 +128,7 @@ class ModeRun(Run):
     seed:int = 0
     version:int = 1      # raised when the same settings give other scores
 
-# %% ../nbs/02b_experiment.ipynb #d4c7ceb0
+# %% ../nbs/02b_experiment.ipynb #bf4744cd
 @dataclass
 class Experiment:
     "A fold, a size and a seed on a set of patches: everything that its modes share"
@@ -138,11 +140,12 @@ class Experiment:
 
     def __post_init__(self):
         self.sets = study_sets(self.ps, self.size, self.fold, self.seed, self.config)
-        self.real = self.sets.positives.normalised(self.config.normalise)
+        self.scale = fit_normalisation(self.config.normalise, self.sets.positives, self.sets.negatives)
+        self.real = self.sets.positives.normalised(self.scale)
         self.fakes = round(self.config.fakes*self.size)
         self.gan = GANRun(fingerprint(self.real), len(self.real), self.config.gan, self.seed)
         parts = [self.sets.positives, self.sets.negatives, self.sets.valid, self.sets.test]
-        self.data = fingerprint(self.ps.info["fingerprint"], self.config.normalise, *[p.index for p in parts])
+        self.data = fingerprint(self.ps.info["fingerprint"], self.scale, *[p.index for p in parts])
 
     def run(self, mode:str) -> ModeRun:
         needs = MODES[check_choice("mode", mode, MODES)].fakes
@@ -163,12 +166,12 @@ def experiment_fakes(
     G = load_generator(train_gan(store, e))
     with torch_threads(e.config.gan.threads): return sample(G, e.fakes, seed_for(e.seed, "fakes", e.fold))
 
-# %% ../nbs/02b_experiment.ipynb #83013d42
+# %% ../nbs/02b_experiment.ipynb #eeb10175
 def test_table(
     e:Experiment, net   # whose test patches are scored, and by which classifier
 ) -> pd.DataFrame:      # a row a test patch: patient, label, score
     "The test patches' scores"
-    with torch_threads(e.config.classifier.threads): scores = lesion_scores(net, e.sets.test.normalised(e.config.normalise), e.config.classifier.precision)
+    with torch_threads(e.config.classifier.threads): scores = lesion_scores(net, e.sets.test.normalised(e.scale), e.config.classifier.precision)
     return pd.DataFrame(dict(patient=e.sets.test.rows.patient.values, label=e.sets.test.rows.label.values, score=scores))
 
 def scored(
@@ -180,7 +183,7 @@ def scored(
     for k in ("f1", "auc"): m[f"{k}_low"], m[f"{k}_high"] = bootstrap_interval(table.label, table.score, table.patient, k, threshold)
     return dict(m, patients=int(table.patient.nunique()), lesions=int(table.label.sum()), normals=int((table.label == 0).sum()))
 
-# %% ../nbs/02b_experiment.ipynb #0db693bd
+# %% ../nbs/02b_experiment.ipynb #90a05078
 def run_mode(
     store:RunStore, e:Experiment,   # where runs are kept; what is learned from
     mode:str,                       # one of `MODES`
@@ -189,8 +192,8 @@ def run_mode(
     "One classifier of the study: found in the store, or trained and tested now"
     def make(run, folder):
         fakes = experiment_fakes(store, e) if run.gan else None
-        train = training_patches(e.sets, mode, fakes, e.config.normalise)
-        valid = e.sets.valid.normalised(e.config.normalise), e.sets.valid.rows.label.values
+        train = training_patches(e.sets, mode, fakes, e.scale)
+        valid = e.sets.valid.normalised(e.scale), e.sets.valid.rows.label.values
         net, log = train_classifier(train, valid, e.config.classifier, seed_for(e.seed, "classifier", e.fold), MODES[mode].flips, folder, f"{mode} k={e.size}", show)
         save_classifier(net, folder)
         table = test_table(e, net); table.to_parquet(folder/"scores.parquet")
