@@ -158,7 +158,7 @@ def image_patches(
     if not rows: rejected.append(("image", image_id, file, "no patch could be cut from it"))
     return dict(pixels=pixels, rows=rows, image=dict(image=str(image_id), **image_statistics(img, mask, picture.window)), rejected=rejected)
 
-# %% ../nbs/01_dataset.ipynb #be2c8211
+# %% ../nbs/01_dataset.ipynb #a2f050c0
 class PatchSet:
     "Patches and a table that says what each one is"
     def __init__(self,
@@ -167,17 +167,18 @@ class PatchSet:
         images,          # a DataFrame indexed by image, with `STATISTICS`
         rejected=None,   # what was left out, with reasons
         info=None,       # how the set was made
-        index=None       # which rows of `pixels` belong to this set, in order
+        index=None,      # which rows of `pixels` belong to this set, in order
+        folder=None      # where the set lies on disk, if it does
     ):
         self.all_pixels, self.rows, self.images = pixels, rows, images
         self.rejected, self.info = rejections() if rejected is None else rejected, info or {}
-        self.index = np.arange(len(rows)) if index is None else np.asarray(index)
+        self.index, self.folder = np.arange(len(rows)) if index is None else np.asarray(index), folder
 
     def __len__(self): return len(self.rows)
     def __repr__(self): return f"PatchSet of {len(self.positives):,} lesions and {len(self.normals):,} normal patches from {len(self.patients):,} patients"
     def __getitem__(self, which):
         where = np.arange(len(self))[np.asarray(which) if not isinstance(which, slice) else which]
-        return PatchSet(self.all_pixels, self.rows.iloc[where].reset_index(drop=True), self.images, self.rejected, self.info, self.index[where])
+        return PatchSet(self.all_pixels, self.rows.iloc[where].reset_index(drop=True), self.images, self.rejected, self.info, self.index[where], self.folder)
 
 # %% ../nbs/01_dataset.ipynb #037a09b7
 @patch(as_prop=True)
@@ -392,7 +393,7 @@ def prepare(
         shutil.rmtree(work)
         return load_patches(out)
 
-# %% ../nbs/01_dataset.ipynb #78bba3ae
+# %% ../nbs/01_dataset.ipynb #2fa624d2
 def load_patches(
     folder    # a folder that `prepare` made
 ) -> PatchSet:
@@ -400,7 +401,7 @@ def load_patches(
     folder = Path(folder)
     if not (folder/"dataset.json").is_file(): raise ValueError(f"{folder} is not a set of patches: it has no dataset.json.")
     rows, images, rejected = (pd.read_parquet(folder/f"{n}.parquet") for n in ("patches", "images", "rejected"))
-    return PatchSet(np.load(folder/"patches.npy", mmap_mode="r"), rows, images.set_index("image"), rejected, read_json(folder/"dataset.json"))
+    return PatchSet(np.load(folder/"patches.npy", mmap_mode="r"), rows, images.set_index("image"), rejected, read_json(folder/"dataset.json"), folder=folder)
 
 # %% ../nbs/01_dataset.ipynb #e94e35b8
 def account(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NOTEBOOKS', 'find_notebooks', 'parameter_names', 'execute', 'reproduce', 'command', 'mammogan_reproduce',
-           'mammogan_prepare', 'mammogan_study', 'mammogan_generate']
+           'mammogan_prepare', 'prepared', 'mammogan_study', 'mammogan_generate']
 
 # %% ../nbs/06_reproduce.ipynb #72c114a4
 import functools, json, shutil, sys, time
@@ -46,7 +46,7 @@ def execute(
     except papermill.PapermillExecutionError as e: raise ParameterError(f"{Path(path).name} stopped: {e.evalue}") from e
     return round(time.time()-start, 1)
 
-# %% ../nbs/06_reproduce.ipynb #1105a3c1
+# %% ../nbs/06_reproduce.ipynb #8836a8dc
 def reproduce(
     preset:str="demo",      # `paper`, `demo` or `smoke`
     source:str="phantom",   # `phantom`, `omidb` or `mini-mias`
@@ -59,8 +59,8 @@ def reproduce(
     nbs=""                  # the folder of the notebooks; empty to look beside the library
 ) -> dict:                  # `out`, names of figures, seconds a notebook
     "Execute notebooks 01 to 05 and collect Figures 1 to 6 in `out`"
-    from mammogan.sources import ARCHIVES
-    check_choice("preset", preset, PRESETS); check_choice("source", source, ARCHIVES)
+    from mammogan.sources import SOURCES
+    check_choice("preset", preset, PRESETS); check_choice("source", source, [s for s in SOURCES if s != "patches"])
     check_number("size", size); check_number("workers", workers); check_number("seed", seed, low=0)
     folder, store = find_notebooks(nbs), RunStore(runs)
     out = Path(out).expanduser().absolute() if out else store.path/"paper"/f"{source}-{preset}"
@@ -83,12 +83,12 @@ def command(f):
         except KeyboardInterrupt: sys.exit(f"{f.__name__}: stopped; the same command goes on from here")
     return run
 
-# %% ../nbs/06_reproduce.ipynb #051322fd
+# %% ../nbs/06_reproduce.ipynb #a4b8246d
 @call_parse
 @command
 def mammogan_reproduce(
     preset:str="demo",    # `paper`, `demo` or `smoke`
-    source:str="phantom", # `phantom`, `omidb` or `mini-mias`
+    source:str="phantom", # `phantom`, or a reader's name such as `omidb`, `cbis-ddsm`, `mini-mias`, `folder`
     data:str="",          # the source's folder
     seed:int=0,           # the same seed gives the same bytes
     size:int=500,         # k, real lesions in the study
@@ -100,29 +100,52 @@ def mammogan_reproduce(
     "Execute notebooks 01 to 05 through papermill and collect Figures 1 to 6. Example: mammogan_reproduce --preset demo"
     return reproduce(preset, source, data, seed, size, runs, out, workers, nbs)
 
-# %% ../nbs/06_reproduce.ipynb #f9a779ef
+# %% ../nbs/06_reproduce.ipynb #8bb12fd0
 @call_parse
 @command
 def mammogan_prepare(
-    source:str="phantom", # `phantom`, `omidb`, `mini-mias` or `patches`
-    data:str="",          # the source's folder
-    preset:str="demo",    # `paper`, `demo` or `smoke`
-    seed:int=0,           # the same seed gives the same bytes
-    workers:int=2,        # processes
-    normals:str="",       # `matched` or `native`; empty for the preset's
-    pattern:str=""        # for `patches`: a regular expression with a group (?P<patient>...)
+    source:str="phantom",  # where mammograms come from: `phantom`, `omidb`, `omidb-xls`, `cbis-ddsm`, `inbreast`, `vindr-mammo`, `mini-mias`, `folder` or `patches`
+    data:str="",           # the source's folder
+    out:str="",            # the folder of the patches; empty for one in MAMMOGAN_HOME
+    preset:str="demo",     # `paper`, `demo` or `smoke`
+    seed:int=0,            # the same seed gives the same bytes
+    workers:int=2,         # processes; they change nothing but the time
+    normals:str="",        # `matched` or `native`; empty for the preset's
+    selection:str="",      # `paper` or `none`; empty for what suits the archive
+    positives:str="",      # which lesions a study takes: a kind, `both` or `any`; empty for what suits the archive
+    mask:str="",           # `nonzero` or `otsu`; empty for what suits the archive
+    size:int=None,         # side of a patch in pixels
+    margin:float=None,     # tissue around a lesion's box, as a share of its sides
+    max_side:int=None,     # larger lesions are left out, in pixels
+    min_side:int=None,     # smaller lesions are left out, in pixels
+    normals_per_image:int=None,  # normal patches an image, at most
+    voi:int=None,          # which of a DICOM file's windows is applied; -1 for none
+    pattern:str=""         # for `patches`: a regular expression with a group (?P<patient>...)
 ):
-    "Cut the patches of a source. Example: mammogan_prepare --source mini-mias --data films"
+    "Cut the patches of a source. Example: mammogan_prepare --source mini-mias --data films --out patches --workers 2"
     from mammogan.sources import open_patches
-    start, ps = time.time(), open_patches(source, data, preset, seed, workers, normals, pattern)
-    print(ps, *[f"left out: {r.what} {r.id} ({r.file}): {r.reason}" for r in ps.rejected.itertuples()], sep="\n", file=sys.stderr)
-    return dict(ps.info["account"], fingerprint=ps.info["fingerprint"], seconds=round(time.time()-start, 1))
+    check_number("workers", workers); check_number("seed", seed, low=0)
+    limits = dict(mask=mask, size=size, margin=margin, max_side=max_side, min_side=min_side, normals_per_image=normals_per_image, voi=voi)
+    start, ps = time.time(), open_patches(source, data, preset, seed, workers, normals, pattern, selection, positives, out, **limits)
+    seconds = time.time()-start
+    print(prepared(ps), file=sys.stderr)
+    sums = ps.info["account"]
+    return dict(sums, fingerprint=ps.info["fingerprint"], out=str(ps.folder or ""), seconds=round(seconds, 1), images_per_second=round(sums["images"]/seconds, 2))
 
-# %% ../nbs/06_reproduce.ipynb #816f0f94
+# %% ../nbs/06_reproduce.ipynb #7753d210
+def prepared(
+    ps    # a `PatchSet`
+) -> str:
+    "What a preparation used and what it left out"
+    from mammogan.dataset import account, left_out
+    parts = [str(ps), account(ps).to_string(), left_out(ps).to_string() if len(ps.rejected) else "Nothing was left out."]
+    return "\n\n".join(parts + [f"Each of these rows, with its file: {ps.folder/'rejected.parquet'}"]*bool(ps.folder and len(ps.rejected)))
+
+# %% ../nbs/06_reproduce.ipynb #c0a431aa
 @call_parse
 @command
 def mammogan_study(
-    source:str="phantom", # `phantom`, `omidb` or `mini-mias`
+    source:str="phantom", # `phantom`, or a reader's name such as `omidb`, `cbis-ddsm`, `mini-mias`, `folder`
     data:str="",          # the source's folder
     preset:str="demo",    # `paper`, `demo` or `smoke`
     sizes:str="500",      # numbers of real lesions, e.g. "100 250 500"

@@ -1,5 +1,6 @@
 """Work that is killed (SIGKILL: no goodbye, no cleaning up) and started again ends with the bytes of work that was not."""
-import signal, subprocess, sys
+import os, signal, subprocess, sys, time
+from pathlib import Path
 from textwrap import dedent
 
 import numpy as np
@@ -42,6 +43,7 @@ def killed(*parts, args):
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
+def files(folder): return {p.name: p.read_bytes() for p in Path(folder).iterdir()}
 def train(patches, store): return dcgan.gan_run(RunStore(store), np.load(patches), dcgan.GANConfig(**SETTINGS), 0, show=False)
 
 
@@ -88,6 +90,34 @@ def test_a_preparation_killed_at_the_twentieth_image(phantoms, tmp_path, monkeyp
     assert ps.info == phantoms.info
     assert len(done_now) == 48 - 16                       # two chunks of eight were finished, the third was not
     assert [p.name for p in tmp_path.glob("[!.]*")] == ["set"]
+
+
+def test_a_preparation_killed_while_the_set_is_put_together(phantoms, tmp_path):
+    killed(DIE, """
+        from mammogan import dataset
+        from mammogan.sources import open_archive, PREPARE
+        close, seen = dataset._Table.close, []
+        def die_at_the_second(self):
+            seen.append(1)
+            if len(seen) == 2: die()
+            close(self)
+        dataset._Table.close = die_at_the_second
+        dataset.prepare(open_archive(preset="smoke"), sys.argv[1], PREPARE["smoke"])""", args=[tmp_path/"set"])
+    assert not (tmp_path/"set").exists()
+    assert prepare(open_archive(preset="smoke"), tmp_path/"set", PREPARE["smoke"]).info == phantoms.info
+
+
+def test_the_command_with_two_workers_killed_when_its_first_chunk_is_done(phantoms, tmp_path):
+    file = Path(sys.executable).with_name("mammogan_prepare")
+    if not file.exists(): pytest.skip("mammogan_prepare is not installed beside this Python: pip install -e . writes it")
+    def command(out): return [file, "--preset", "smoke", "--workers", "2", "--size", "512", "--out", tmp_path/out]
+    running = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not list(tmp_path.glob(".killed.*.part/*.json")) and running.poll() is None: time.sleep(.005)
+    os.killpg(running.pid, signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL and not (tmp_path/"killed").exists()
+    for out in ("killed", "unbroken"): subprocess.run(command(out), check=True, capture_output=True)
+    assert files(tmp_path/"killed") == files(tmp_path/"unbroken") != {}
+    assert not list(tmp_path.glob(".*.part"))
 
 
 def test_phantoms_killed_while_they_are_written_are_not_taken_for_whole(phantom_tree, tmp_path, monkeypatch):

@@ -1,7 +1,11 @@
 """The same seed gives the same bytes, whoever does the work."""
 import hashlib
 
-from mammogan.sources import open_patches
+import joblib
+import pytest
+
+from mammogan.dataset import prepare
+from mammogan.sources import open_archive, open_patches, PREPARE
 
 
 def name_in(folder, p): return "/".join(["set" if q.startswith("phantom-") else q for q in p.relative_to(folder).parts])      # a prepared set's folder is named by its files' times, too
@@ -19,3 +23,13 @@ def test_another_seed_gives_other_phantoms(phantoms, places, tmp_path, monkeypat
     monkeypatch.setenv("MAMMOGAN_HOME", str(tmp_path))
     assert open_patches(preset="smoke", seed=1).info["fingerprint"] != phantoms.info["fingerprint"]
     assert not set(hashes(tmp_path).values()) & {h for n, h in hashes(places[0]).items() if n.endswith((".dcm", ".npy"))}
+
+
+def test_a_dask_cluster_prepares_the_same_files(phantoms, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    prepare(open_archive(preset="smoke"), tmp_path/"alone", PREPARE["smoke"], chunk=8)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=tmp_path/"dask") as cluster, distributed.Client(cluster) as client:
+        with joblib.parallel_config(backend="dask"): prepare(open_archive(preset="smoke"), tmp_path/"cluster", PREPARE["smoke"], workers=2, chunk=8)
+        done = client.run_on_scheduler(lambda dask_scheduler: {str(t[0]) for t in dask_scheduler.transition_log if t[2] == "memory"})
+        assert sum("prepare_chunk" in name for name in done) == 6, done
+    assert hashes(tmp_path/"alone") == hashes(tmp_path/"cluster")
