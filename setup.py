@@ -23,7 +23,7 @@ setup(
     packages=[cfg["lib_path"]],
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    extras_require={name.removesuffix("_requirements"): wanted.split() for name, wanted in cfg.items() if name.endswith("_requirements")},
     entry_points={"console_scripts": cfg.get("console_scripts", "").split(),
                   "nbdev": [f"{cfg['lib_path']}=mammogan._modidx:d"]},
     zip_safe=False,

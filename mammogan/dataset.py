@@ -6,7 +6,7 @@
 __all__ = ['IMAGE_COLUMNS', 'KINDS', 'LESION_COLUMNS', 'REJECTED_COLUMNS', 'rejections', 'Archive', 'is_kind', 'whole_boxes',
            'normal_sizes', 'read_mammogram', 'patch_row', 'lesion_patches', 'image_patches', 'PatchSet', 'patch_set',
            'fit_normalisation', 'prepare', 'load_patches', 'account', 'left_out', 'Fold', 'make_folds', 'preparation',
-           'five_steps', 'typical_image']
+           'five_steps', 'mask_page', 'typical_image']
 
 # %% ../nbs/01_dataset.ipynb #499725b7
 import functools, hashlib, shutil
@@ -484,6 +484,21 @@ def five_steps(
         ax.imshow(picture[::every, ::every], cmap="gray", extent=(-.5, w-.5, h-.5, -.5)); ax.set_title(title, fontsize=8); ax.axis("off")
     for boxes, color in ((p["accepted"], "limegreen"), (p["rejected"], "red"), (p["lesions"], "yellow")):
         for x1, y1, x2, y2 in boxes: axes[4].add_patch(Rectangle((x1, y1), x2-x1, y2-y1, fill=False, color=color, lw=.8))
+    return fig
+
+# %% ../nbs/01_dataset.ipynb #4d781516
+def mask_page(
+    archive:Archive,        # whose mammograms
+    ids,                    # which ones, at most twelve or so
+    config=PrepareConfig()  # how masks are made
+):                          # a figure
+    "The outline of the breast in some mammograms"
+    import matplotlib.pyplot as plt
+    fig, axes = plt.subplots(1, len(ids), figsize=(1.6*len(ids), 2.3), layout="constrained", squeeze=False)
+    for ax, i in zip(axes[0], ids):
+        picture, mask = read_mammogram(archive, i, config)
+        ax.imshow(picture.pixels[::mask.step, ::mask.step], cmap="gray"); ax.contour(mask.on_grid(), [.5], colors="gold", linewidths=.8)
+        ax.set_title(f"{i}"[-8:], fontsize=7); ax.axis("off")
     return fig
 
 # %% ../nbs/01_dataset.ipynb #571ecd51

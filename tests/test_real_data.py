@@ -51,3 +51,21 @@ def test_every_ready_made_patch_has_its_patient(masses, real_data):
 
 def test_patches_without_normal_tissue_cannot_make_a_study(masses):
     with pytest.raises(ParameterError, match="no normal tissue"): study_sets(masses, 100)
+
+
+def test_labels_tape_and_edges_are_not_tissue(real_data):
+    "Otsu's mask of a film is one piece of a breast's size, and what shines outside it is left out; the paper's mask takes nearly all of the picture"
+    from scipy import ndimage
+    from mammogan.dataset import read_mammogram
+    from mammogan.cutting import PrepareConfig
+    from mammogan.sources import open_archive
+    if not (real_data/"mini-mias").is_dir(): pytest.skip("MAMMOGAN_DATA has no mini-mias")
+    archive = open_archive("mini-mias", real_data/"mini-mias")
+    for i in archive.images.index[::4]:
+        picture, mask = read_mammogram(archive, i, PrepareConfig())
+        breast, bright = mask.on_grid(), picture.pixels[::mask.step, ::mask.step] > 230
+        pieces, n = ndimage.label(bright)
+        assert ndimage.label(breast)[1] == 1 and .1 < breast.mean() < .75, i
+        for k in range(1, n+1):                                  # a label, tape or an edge: bright, and not in the breast by more than a touch
+            piece = pieces == k
+            if piece.sum() > 400 and (piece & ~ndimage.binary_dilation(breast, iterations=3)).sum() > .5*piece.sum(): assert not (piece & breast).sum() > .05*piece.sum(), i
