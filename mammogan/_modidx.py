@@ -519,4 +519,9 @@ d = { 'settings': { 'branch': 'main',
                                    'mammogan.training.torch_adam': ('training.html#torch_adam', 'mammogan/training.py'),
                                    'mammogan.training.torch_rng': ('training.html#torch_rng', 'mammogan/training.py'),
                                    'mammogan.training.torch_threads': ('training.html#torch_threads', 'mammogan/training.py'),
-                                   'mammogan.training.train_device': ('training.html#train_device', 'mammogan/training.py')}}}
+                                   'mammogan.training.train_device': ('training.html#train_device', 'mammogan/training.py')},
+            'mammogan.weaknesses': { 'mammogan.weaknesses.blur_only': ('weaknesses.html#blur_only', 'mammogan/weaknesses.py'),
+                                     'mammogan.weaknesses.protocol_runs': ('weaknesses.html#protocol_runs', 'mammogan/weaknesses.py'),
+                                     'mammogan.weaknesses.sharpness': ('weaknesses.html#sharpness', 'mammogan/weaknesses.py'),
+                                     'mammogan.weaknesses.worth_of_weakness': ( 'weaknesses.html#worth_of_weakness',
+                                                                                'mammogan/weaknesses.py')}}}
