@@ -21,7 +21,7 @@ from .core import fingerprint, home, ParameterError, pmap, read_json, write_json
 from .dataset import Archive, BOX, IMAGE_COLUMNS, KINDS, LESION_COLUMNS
 from .pixels import open_picture, read_dataset, unpack
 
-# %% ../nbs/01c_collections.ipynb #09f7044c
+# %% ../nbs/01c_collections.ipynb #af6e5ef7
 def read_text_table(
     path,           # a table: CSV, or an Excel sheet
     needed=(),      # columns that must be there
@@ -37,7 +37,7 @@ def read_text_table(
     if missing := [c for c in needed if c not in t]: raise ValueError(f"{Path(path).name} has no column {', '.join(missing)}. It has: {', '.join(t.columns)}.")
     return t.fillna("").astype(str).apply(lambda column: column.str.strip()), torn
 
-# %% ../nbs/01c_collections.ipynb #6c0229a7
+# %% ../nbs/01c_collections.ipynb #e413dc35
 NOWHERE = dict.fromkeys(BOX, np.nan)
 
 def number(
@@ -55,7 +55,7 @@ def birads_status(
     found = re.search(r"[0-6]", str(text))
     return {"1": "benign", "2": "benign", "4": "malignant", "5": "malignant", "6": "malignant"}.get(found[0] if found else "", "")
 
-# %% ../nbs/01c_collections.ipynb #a1193f0b
+# %% ../nbs/01c_collections.ipynb #642c7ea1
 CBIS_COLUMNS = ["patient id", "left or right breast", "image view", "abnormality id", "pathology", "image file path", "cropped image file path", "roi mask file path"]
 _cbis_name = re.compile(r"(mass|calc).*(train|test).*\.csv$", re.I)
 
@@ -68,7 +68,7 @@ def cbis_tables(
         if m := _cbis_name.search(p.name): found.setdefault(p.name, (p, dict(mass="mass", calc="calcification")[m[1].lower()], m[2].lower()))
     return list(found.values())
 
-# %% ../nbs/01c_collections.ipynb #63844f69
+# %% ../nbs/01c_collections.ipynb #f5da223e
 _cbis_status = dict(BENIGN="benign", BENIGN_WITHOUT_CALLBACK="benign", MALIGNANT="malignant")
 
 def series_of(
@@ -92,7 +92,7 @@ def cbis_row(
     return dict(id=f"{film}/{kind}-{n:g}", image=film, patient=patient, laterality=side[0], view=view, split=split, density=row.get("breast density", ""), status=_cbis_status.get(row["pathology"].upper(), ""),
                 mammogram=series_of(row["image file path"]), drawn=[s for s in dict.fromkeys(series_of(row[f"{c} file path"]) for c in ("roi mask", "cropped image")) if s], **kinds)
 
-# %% ../nbs/01c_collections.ipynb #0d0886d9
+# %% ../nbs/01c_collections.ipynb #abf32571
 def cbis_rows(
     root:Path    # the folder of the collection
 ):               # rows of all tables, and rejections
@@ -110,7 +110,7 @@ def cbis_rows(
     why = " ".join(r[3] for r in rejected[:3]) or "It has no description table such as mass_case_description_train_set.csv, at its top or one level down; they are on https://www.cancerimagingarchive.net/collection/cbis-ddsm/."
     raise ParameterError(f"data={str(root)!r}: this is not CBIS-DDSM, or not all of it. {why}")
 
-# %% ../nbs/01c_collections.ipynb #f4b1bb16
+# %% ../nbs/01c_collections.ipynb #6af6c84e
 def _stamp(path): s = path.stat(); return [s.st_size, s.st_mtime_ns]
 
 def _look(job):
@@ -140,7 +140,7 @@ def remembered(
         write_json(place, {f: k for f, k in known.items() if "error" not in k[1]})
     return {f: known[f][1] for f in stamps}
 
-# %% ../nbs/01c_collections.ipynb #d9bf9391
+# %% ../nbs/01c_collections.ipynb #0e4be7b9
 def dicom_facts(
     path    # a DICOM file
 ) -> dict:  # series, shape (H,W), pixel_mm or None
@@ -164,7 +164,7 @@ def series_files(
     for f in sorted(files, key=lambda f: (-files[f].stat().st_size, f)): found.setdefault(facts[f].get("series", "") if f in facts else named[f], []).append(f)
     return found
 
-# %% ../nbs/01c_collections.ipynb #1caad6cd
+# %% ../nbs/01c_collections.ipynb #2a3a66cc
 def mask_facts(
     path    # a DICOM file that may be a mask
 ) -> dict:  # shape (H,W); values: 1, 2, or 3 for more; box x1, y1, x2, y2 where there are two
@@ -176,7 +176,7 @@ def mask_facts(
     rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     return dict(shape=list(img.shape), values=2, box=[int(cols[0]), int(rows[0]), int(cols[-1]), int(rows[-1])])
 
-# %% ../nbs/01c_collections.ipynb #33674d24
+# %% ../nbs/01c_collections.ipynb #4bf7269d
 def box_on_mammogram(
     box, mask_shape,   # x1, y1, x2, y2 on the mask, and its (H,W)
     shape,             # (H,W) of the mammogram
@@ -189,7 +189,7 @@ def box_on_mammogram(
     x1, y1, x2, y2 = box
     return [x1*W/w, y1*H/h, (x2+1)*W/w-1, (y2+1)*H/h-1], f"kept; its mask of {h}x{w} pixels was rescaled to its mammogram's {H}x{W}"
 
-# %% ../nbs/01c_collections.ipynb #872f5c75
+# %% ../nbs/01c_collections.ipynb #42e89398
 def cbis_film(
     root, film, rows,   # the folder, a film's name, and its rows
     files, facts        # from `series_files`; what `dicom_facts` says of the mammograms
@@ -205,7 +205,7 @@ def cbis_film(
     return dict(id=film, patient=r["patient"], study="", laterality=r["laterality"], view=r["view"], file=copies[0], pixel_mm=facts[copies[0]].get("pixel_mm"),
                 density=grades[0] if grades else None, split="train" if "train" in splits else "test"), noted
 
-# %% ../nbs/01c_collections.ipynb #d14c7fe7
+# %% ../nbs/01c_collections.ipynb #d8007bfe
 def cbis_box(
     row, files,     # a row, and the files of each series
     masks:dict,     # what `mask_facts` says of them
@@ -222,7 +222,7 @@ def cbis_box(
     broken = [masks[f]["error"] for f in near if "error" in masks[f]]
     return None, near[0], broken[0] if broken else "its mask marks nothing" if any(masks[f]["values"] == 1 for f in near) else "none of its files has the two values of a mask"
 
-# %% ../nbs/01c_collections.ipynb #fb0a8c6f
+# %% ../nbs/01c_collections.ipynb #f56543a9
 @reader("cbis-ddsm")
 def read_cbis(
     data,           # the folder that holds the description tables and, anywhere below it, the DICOM files
@@ -250,7 +250,7 @@ def read_cbis(
     named = [f for r in rows for s in (r["mammogram"], *r["drawn"]) for f in files.get(s, [])]
     return Archive("cbis-ddsm", root, table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture, rejections(rejected+rows_and_files(root, named, ["**/*.dcm"])[1]), mask="otsu")
 
-# %% ../nbs/01c_collections.ipynb #aad14091
+# %% ../nbs/01c_collections.ipynb #f19b0028
 _roi_kinds = {"mass": "mass", "calcif": "calcification", "cluster": "calcification", "asym": "asymmetry", "assym": "asymmetry", "distor": "distortion"}
 
 def roi_kinds(
@@ -268,7 +268,7 @@ def inbreast_rois(
     numbers = lambda text: [float(v) for v in re.findall(r"-?\d+\.?\d*(?:[eE][-+]?\d+)?", str(text))[:2]]
     return [(str(roi.get("Name") or ""), np.array([p for p in map(numbers, roi.get("Point_px", [])) if len(p) == 2]).reshape(-1, 2)) for image in found["Images"] for roi in image["ROIs"]]
 
-# %% ../nbs/01c_collections.ipynb #ad3b9f02
+# %% ../nbs/01c_collections.ipynb #4e62f77c
 _findings = ("mass", "micros", "distortion", "asymmetry")
 
 def inbreast_lesions(
@@ -285,7 +285,7 @@ def inbreast_lesions(
     boxes = [(*p.min(0), *p.max(0)) if len(p) else [np.nan]*4 for _, p in rois]
     return [dict(id=f"{image}/{i}", image=image, **dict(zip(BOX, map(float, b))), **roi_kinds(n), status=status) for i, ((n, _), b) in enumerate(zip(rois, boxes))], []
 
-# %% ../nbs/01c_collections.ipynb #0a4827ea
+# %% ../nbs/01c_collections.ipynb #80bb95b0
 _inbreast_name = re.compile(r"(\d+)_([0-9a-zA-Z]+)_MG_([LR])_([A-Z]+)_ANON\.dcm$")
 
 def inbreast_table(
@@ -320,7 +320,7 @@ def read_inbreast(
         lesions += found; rejected += wrong
     return Archive("inbreast", root, table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture, rejections(rejected+rows_and_files(root, [i["file"] for i in images], ["**/*.dcm"])[1]))
 
-# %% ../nbs/01c_collections.ipynb #c150f7a8
+# %% ../nbs/01c_collections.ipynb #4017eeda
 _vindr_kinds = {"mass": "mass", "suspicious calcification": "calcification", "architectural distortion": "distortion", "asymmetry": "asymmetry", "focal asymmetry": "asymmetry", "global asymmetry": "asymmetry"}
 
 def categories(
@@ -338,7 +338,7 @@ def edge_box(
     "A box between edges as a box of pixels"
     return dict(x1=left, y1=top, x2=right-1, y2=bottom-1)
 
-# %% ../nbs/01c_collections.ipynb #5da11f9c
+# %% ../nbs/01c_collections.ipynb #d45c1bd7
 _corners = ("xmin", "ymin", "xmax", "ymax")
 
 def vindr_lesion(
@@ -353,7 +353,7 @@ def vindr_lesion(
     wrong += [] if complete else ["its box is not complete"]
     return dict(id=f"{row['image id']}/{n}", image=row["image id"], **(box if complete else NOWHERE), **kinds, status=birads_status(row.get("finding birads") or row.get("breast birads", ""))), "; ".join(wrong)
 
-# %% ../nbs/01c_collections.ipynb #20552b89
+# %% ../nbs/01c_collections.ipynb #81aac977
 def vindr_tables(
     root:Path    # the folder of the collection
 ):               # rows of findings, rows of images, rejections
@@ -366,7 +366,7 @@ def vindr_tables(
     except ValueError as e: rejected.append(("table", "breast-level_annotations.csv", "breast-level_annotations.csv", f"{e} Its images are taken from finding_annotations.csv."))
     return findings.to_dict("records"), images.fillna("").drop_duplicates("image id").to_dict("records"), rejected
 
-# %% ../nbs/01c_collections.ipynb #50d532d0
+# %% ../nbs/01c_collections.ipynb #3a631265
 @reader("vindr-mammo")
 def read_vindr(
     data    # the folder that holds finding_annotations.csv and images/

@@ -6,7 +6,7 @@
 __all__ = ['CBIS_PAGE', 'idc_table', 'idc_version', 'idc_sources', 'cbis_subject', 'choose_series', 'describe_series',
            'transfer_by_idc', 'fetched', 'is_complete', 'fetch_series']
 
-# %% ../nbs/01f_idc.ipynb #82726479
+# %% ../nbs/01f_idc.ipynb #0c212b9e
 import html, json, re, shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,7 @@ import pandas as pd
 
 from .core import check_choice, check_number, ParameterError, Progress, write_json
 
-# %% ../nbs/01f_idc.ipynb #a42e52b6
+# %% ../nbs/01f_idc.ipynb #91056cf8
 _columns = "PatientID StudyInstanceUID SeriesInstanceUID SeriesDescription Modality instanceCount series_size_MB license_short_name".split()
 
 def idc_table(
@@ -32,7 +32,7 @@ def idc_version() -> str:
     import idc_index_data
     return idc_index_data.__version__
 
-# %% ../nbs/01f_idc.ipynb #a8c8bd8a
+# %% ../nbs/01f_idc.ipynb #fe6443ac
 def idc_sources(
     collection:str    # a collection's name in the index, e.g. `cbis_ddsm`
 ) -> list:            # dicts with `licence`, `citation` and `doi`, one a source
@@ -41,7 +41,7 @@ def idc_sources(
     plain = lambda text: " ".join(html.unescape(re.sub(r"<[^>]+>", "", str(text or ""))).split())
     return [dict(licence=plain(s["license"]["license_short_name"]), citation=plain(s["citation"]), doi=plain(s["source_doi"])) for s in found.get(collection, [])]
 
-# %% ../nbs/01f_idc.ipynb #a8f84e8f
+# %% ../nbs/01f_idc.ipynb #6e06a522
 _cbis_subject = re.compile(r"(?:(Calc|Mass)-(Test|Training)_)?(P_\d+)_(LEFT|RIGHT)_(CC|MLO)(?:_(\d+))?(?:\.dcm)?$")
 
 def cbis_subject(
@@ -52,7 +52,7 @@ def cbis_subject(
     if not m: return dict(patient=subject, film="", kind="", split="", lesion="")
     return dict(patient=m[3], film=f"{m[3]}_{m[4]}_{m[5]}", kind=dict(Calc="calcification", Mass="mass")[m[1] or "Calc"], split=dict(Test="test", Training="train")[m[2] or "Test"], lesion=m[6] or "")
 
-# %% ../nbs/01f_idc.ipynb #8fa72e1f
+# %% ../nbs/01f_idc.ipynb #ac038952
 def choose_series(
     collection:str="cbis_ddsm",  # a collection's name in the index
     patients=0,                  # how many patients, in the order of their ids, or a list of ids; 0 for all
@@ -72,7 +72,7 @@ def choose_series(
     t = t[((t.kind == kind) | (not kind)) & ((t.split == split) | (not split))]
     return t[t.patient.isin(_chosen(t, patients))].sort_values(["patient", "film", "kind", "lesion", "series"]).set_index("series").drop(columns=["modality", "size"])
 
-# %% ../nbs/01f_idc.ipynb #880c52cf
+# %% ../nbs/01f_idc.ipynb #ac77a0ce
 def _mammographic(modality):
     t = idc_table("idc_index", columns=["collection_id", "Modality"], filters=[("Modality", "==", modality)])
     return t.collection_id.unique()
@@ -85,7 +85,7 @@ def _chosen(t, patients):
         return patients
     return there[:check_number("patients", patients, low=0) or None]
 
-# %% ../nbs/01f_idc.ipynb #1369ca82
+# %% ../nbs/01f_idc.ipynb #6e6b002f
 CBIS_PAGE = "https://www.cancerimagingarchive.net/collection/cbis-ddsm/"
 
 def describe_series(
@@ -96,10 +96,10 @@ def describe_series(
     parts = [f"{collection}: {len(series):,} series of {series.patient.nunique():,} patients, {int(series.files.sum()):,} files, {series.bytes.sum()/1e9:.1f} GB (Imaging Data Commons, index {idc_version()})"]
     parts += [f"{n:,} {d or 'without a description'}" for d, n in series.description.value_counts().items()]
     parts += [f"Licence: {s['licence']}. To be cited: {s['citation']}" for s in idc_sources(collection)]
-    if collection == "cbis_ddsm": parts.append(f"The description tables are not in the Imaging Data Commons. Save the four CSV files of {CBIS_PAGE} in the same folder; without them the reader cbis-ddsm does not know the lesions.")
+    if collection == "cbis_ddsm": parts.append(f"The index has no table of its lesions. Save the four description tables (CSV) of {CBIS_PAGE} in the same folder; without them the reader cbis-ddsm does not know the lesions.")
     return "\n".join(parts)
 
-# %% ../nbs/01f_idc.ipynb #344e455c
+# %% ../nbs/01f_idc.ipynb #2d18abb6
 _clients = {}
 
 def transfer_by_idc(
@@ -114,7 +114,7 @@ def transfer_by_idc(
     client = _clients.get("idc") or _clients.setdefault("idc", IDCClient())
     client.download_from_selection(downloadDir=str(into), seriesInstanceUID=list(uids), dirTemplate="%SeriesInstanceUID", quiet=True, show_progress_bar=False)
 
-# %% ../nbs/01f_idc.ipynb #3473c527
+# %% ../nbs/01f_idc.ipynb #e4508f6e
 def _contents(folder):
     "How many files a folder holds, and how many bytes"
     sizes = [p.stat().st_size for p in Path(folder).glob("*") if p.is_file()] if Path(folder).is_dir() else []
@@ -138,7 +138,7 @@ def is_complete(
     there, entry = _contents(Path(folder)/row.folder), known.get(row.Index, {})
     return there in ((row.files, row.bytes), (entry.get("files"), entry.get("bytes")))
 
-# %% ../nbs/01f_idc.ipynb #f92be13b
+# %% ../nbs/01f_idc.ipynb #ab5b7e6e
 def _settle(series, beside, folder):
     "Move the whole series of a batch to their places; gives their UIDs"
     done = []
@@ -161,7 +161,7 @@ def _fetch_batch(series, folder, transfer):
     try: return _settle(series, beside, folder), wrong
     finally: shutil.rmtree(beside, ignore_errors=True)
 
-# %% ../nbs/01f_idc.ipynb #ea633c16
+# %% ../nbs/01f_idc.ipynb #e9a536f4
 def fetch_series(
     series:pd.DataFrame,       # from `choose_series`
     folder,                    # where the series go: `<subject>/<study>/<series>/` below it

@@ -8,6 +8,7 @@ __all__ = ['PREPARE', 'SELECTIONS', 'SELECTED', 'SOURCES', 'prepare_config', 'ph
 
 # %% ../nbs/01d_sources.ipynb #641e1275
 from dataclasses import asdict, fields, replace
+from inspect import signature
 from pathlib import Path
 
 from . import collections
@@ -55,7 +56,8 @@ def open_archive(
     check_choice("selection", selection, ("", *SELECTIONS))
     if source == "phantom": return phantom_archive(data, preset, seed, workers)
     criteria = SELECTIONS[selection or ("paper" if source in SELECTED else "none")]
-    return select(READERS[source](data), criteria) if criteria else READERS[source](data)
+    archive = READERS[source](data, **dict(workers=workers) if "workers" in signature(READERS[source]).parameters else {})
+    return select(archive, criteria) if criteria else archive
 
 # %% ../nbs/01d_sources.ipynb #28761c43
 def _archive_fingerprint(archive):
