@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['NOWHERE', 'CBIS_COLUMNS', 'read_text_table', 'number', 'birads_status', 'cbis_tables', 'series_of', 'cbis_row',
            'cbis_rows', 'remembered', 'dicom_facts', 'series_files', 'mask_facts', 'box_on_mammogram', 'cbis_film',
-           'cbis_box', 'read_cbis', 'roi_kinds', 'inbreast_rois', 'inbreast_lesions', 'inbreast_table', 'read_inbreast',
-           'categories', 'edge_box', 'vindr_lesion', 'vindr_tables', 'read_vindr', 'mias_box', 'mias_rows',
-           'read_minimias']
+           'cbis_box', 'cbis_masks', 'read_cbis', 'roi_kinds', 'inbreast_rois', 'inbreast_lesions', 'inbreast_table',
+           'read_inbreast', 'categories', 'edge_box', 'vindr_lesion', 'vindr_tables', 'vindr_image', 'vindr_lesions',
+           'read_vindr', 'mias_box', 'mias_rows', 'read_minimias']
 
 # %% ../nbs/01c_collections.ipynb #af38b152
 import ast, plistlib, re
@@ -21,7 +21,7 @@ from .core import fingerprint, home, ParameterError, pmap, read_json, write_json
 from .dataset import Archive, BOX, IMAGE_COLUMNS, KINDS, LESION_COLUMNS
 from .pixels import open_picture, read_dataset, unpack
 
-# %% ../nbs/01c_collections.ipynb #af6e5ef7
+# %% ../nbs/01c_collections.ipynb #e8218172
 def read_text_table(
     path,           # a table: CSV, or an Excel sheet
     needed=(),      # columns that must be there
@@ -37,7 +37,7 @@ def read_text_table(
     if missing := [c for c in needed if c not in t]: raise ValueError(f"{Path(path).name} has no column {', '.join(missing)}. It has: {', '.join(t.columns)}.")
     return t.fillna("").astype(str).apply(lambda column: column.str.strip()), torn
 
-# %% ../nbs/01c_collections.ipynb #e413dc35
+# %% ../nbs/01c_collections.ipynb #260af279
 NOWHERE = dict.fromkeys(BOX, np.nan)
 
 def number(
@@ -55,7 +55,7 @@ def birads_status(
     found = re.search(r"[0-6]", str(text))
     return {"1": "benign", "2": "benign", "4": "malignant", "5": "malignant", "6": "malignant"}.get(found[0] if found else "", "")
 
-# %% ../nbs/01c_collections.ipynb #642c7ea1
+# %% ../nbs/01c_collections.ipynb #3f3a6065
 CBIS_COLUMNS = ["patient id", "left or right breast", "image view", "abnormality id", "pathology", "image file path", "cropped image file path", "roi mask file path"]
 _cbis_name = re.compile(r"(mass|calc).*(train|test).*\.csv$", re.I)
 
@@ -68,7 +68,7 @@ def cbis_tables(
         if m := _cbis_name.search(p.name): found.setdefault(p.name, (p, dict(mass="mass", calc="calcification")[m[1].lower()], m[2].lower()))
     return list(found.values())
 
-# %% ../nbs/01c_collections.ipynb #f5da223e
+# %% ../nbs/01c_collections.ipynb #2c933f0b
 _cbis_status = dict(BENIGN="benign", BENIGN_WITHOUT_CALLBACK="benign", MALIGNANT="malignant")
 
 def series_of(
@@ -92,7 +92,7 @@ def cbis_row(
     return dict(id=f"{film}/{kind}-{n:g}", image=film, patient=patient, laterality=side[0], view=view, split=split, density=row.get("breast density", ""), status=_cbis_status.get(row["pathology"].upper(), ""),
                 mammogram=series_of(row["image file path"]), drawn=[s for s in dict.fromkeys(series_of(row[f"{c} file path"]) for c in ("roi mask", "cropped image")) if s], **kinds)
 
-# %% ../nbs/01c_collections.ipynb #abf32571
+# %% ../nbs/01c_collections.ipynb #5b5da468
 def cbis_rows(
     root:Path    # the folder of the collection
 ):               # rows of all tables, and rejections
@@ -110,7 +110,7 @@ def cbis_rows(
     why = " ".join(r[3] for r in rejected[:3]) or "It has no description table such as mass_case_description_train_set.csv, at its top or one level down; they are on https://www.cancerimagingarchive.net/collection/cbis-ddsm/."
     raise ParameterError(f"data={str(root)!r}: this is not CBIS-DDSM, or not all of it. {why}")
 
-# %% ../nbs/01c_collections.ipynb #6af6c84e
+# %% ../nbs/01c_collections.ipynb #716c0956
 def _stamp(path): s = path.stat(); return [s.st_size, s.st_mtime_ns]
 
 def _look(job):
@@ -140,7 +140,7 @@ def remembered(
         write_json(place, {f: k for f, k in known.items() if "error" not in k[1]})
     return {f: known[f][1] for f in stamps}
 
-# %% ../nbs/01c_collections.ipynb #0e4be7b9
+# %% ../nbs/01c_collections.ipynb #cec4d9fb
 def dicom_facts(
     path    # a DICOM file
 ) -> dict:  # series, shape (H,W), pixel_mm or None
@@ -164,7 +164,7 @@ def series_files(
     for f in sorted(files, key=lambda f: (-files[f].stat().st_size, f)): found.setdefault(facts[f].get("series", "") if f in facts else named[f], []).append(f)
     return found
 
-# %% ../nbs/01c_collections.ipynb #2a3a66cc
+# %% ../nbs/01c_collections.ipynb #c52b956b
 def mask_facts(
     path    # a DICOM file that may be a mask
 ) -> dict:  # shape (H,W); values: 1, 2, or 3 for more; box x1, y1, x2, y2 where there are two
@@ -176,7 +176,7 @@ def mask_facts(
     rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     return dict(shape=list(img.shape), values=2, box=[int(cols[0]), int(rows[0]), int(cols[-1]), int(rows[-1])])
 
-# %% ../nbs/01c_collections.ipynb #4bf7269d
+# %% ../nbs/01c_collections.ipynb #8332b40d
 def box_on_mammogram(
     box, mask_shape,   # x1, y1, x2, y2 on the mask, and its (H,W)
     shape,             # (H,W) of the mammogram
@@ -189,11 +189,11 @@ def box_on_mammogram(
     x1, y1, x2, y2 = box
     return [x1*W/w, y1*H/h, (x2+1)*W/w-1, (y2+1)*H/h-1], f"kept; its mask of {h}x{w} pixels was rescaled to its mammogram's {H}x{W}"
 
-# %% ../nbs/01c_collections.ipynb #42e89398
+# %% ../nbs/01c_collections.ipynb #66039f7c
 def cbis_film(
-    root, film, rows,   # the folder, a film's name, and its rows
-    files, facts        # from `series_files`; what `dicom_facts` says of the mammograms
-):                      # a row of the table of images, or None; and rejections
+    film, rows,      # a film's name, and its rows
+    files, facts     # from `series_files`; what `dicom_facts` says of the mammograms
+):                   # a row of the table of images, or None; and rejections
     "One mammogram, from all rows that name it"
     copies = [files[s][0] for s in dict.fromkeys(r["mammogram"] for r in rows) if s in files]
     if not copies:
@@ -205,14 +205,14 @@ def cbis_film(
     return dict(id=film, patient=r["patient"], study="", laterality=r["laterality"], view=r["view"], file=copies[0], pixel_mm=facts[copies[0]].get("pixel_mm"),
                 density=grades[0] if grades else None, split="train" if "train" in splits else "test"), noted
 
-# %% ../nbs/01c_collections.ipynb #d8007bfe
+# %% ../nbs/01c_collections.ipynb #0aeaa6ce
 def cbis_box(
     row, files,     # a row, and the files of each series
     masks:dict,     # what `mask_facts` says of them
     shape           # (H,W) of the mammogram, or None where that is not known
 ):                  # a box or None, the file, and a sentence or empty
     "The box of one lesion on its mammogram"
-    near = [f for s in row["drawn"] for f in files.get(s, []) if s != row["mammogram"]]
+    near = [f for s in row["drawn"] for f in files.get(s, []) if f in masks]
     if not near: return None, " ".join(row["drawn"]), "no file of its mask's series is there"
     if not shape: return None, near[0], "the size of its mammogram cannot be read"
     marked = sorted((f for f in near if masks[f].get("values") == 2), key=lambda f: masks[f]["shape"] != list(shape))
@@ -222,7 +222,17 @@ def cbis_box(
     broken = [masks[f]["error"] for f in near if "error" in masks[f]]
     return None, near[0], broken[0] if broken else "its mask marks nothing" if any(masks[f]["values"] == 1 for f in near) else "none of its files has the two values of a mask"
 
-# %% ../nbs/01c_collections.ipynb #f56543a9
+# %% ../nbs/01c_collections.ipynb #7c2a205a
+def cbis_masks(
+    root, films,    # the folder, and the rows of each film
+    files,          # from `series_files`
+    workers:int=1
+) -> dict:          # file -> `mask_facts`
+    "What the files beside the mammograms are, for the films that are on disk"
+    there = [mine for mine in films.values() if any(r["mammogram"] in files for r in mine)]
+    mammograms = {f for mine in there for r in mine for f in files.get(r["mammogram"], [])}
+    return remembered(mask_facts, root, sorted({f for mine in there for r in mine for s in r["drawn"] for f in files.get(s, [])}-mammograms), workers, "masks to boxes")
+
 @reader("cbis-ddsm")
 def read_cbis(
     data,           # the folder that holds the description tables and, anywhere below it, the DICOM files
@@ -231,26 +241,24 @@ def read_cbis(
     "CBIS-DDSM"
     root = existing_folder(data)
     rows, rejected = cbis_rows(root)
-    drawn = {s for r in rows for s in r["drawn"]}
-    files = series_files(root, drawn | {r["mammogram"] for r in rows}, workers)
+    named = {s for r in rows for s in (r["mammogram"], *r["drawn"])}-{""}
+    files = series_files(root, named, workers)
     films = {}
     for r in rows: films.setdefault(r["image"], []).append(r)
     facts = remembered(dicom_facts, root, sorted({files[r["mammogram"]][0] for r in rows if r["mammogram"] in files}), workers, "headers")
-    there = {s for r in rows if r["mammogram"] in files for s in r["drawn"]}
-    masks = remembered(mask_facts, root, sorted({f for s in there for f in files.get(s, [])}-set(facts)), workers, "masks to boxes")
-    images, lesions = [], []
+    masks, images, lesions = cbis_masks(root, films, files, workers), [], []
     for film, mine in films.items():
-        image, noted = cbis_film(root, film, mine, files, facts)
+        image, noted = cbis_film(film, mine, files, facts)
         rejected += noted
         if image: images.append(image)
         for r in mine if image else []:
             box, file, said = cbis_box(r, files, masks, facts[image["file"]].get("shape"))
             if said: rejected.append(("mask", r["id"], file, said))
             lesions.append({**r, **(dict(zip(BOX, box)) if box else NOWHERE)})
-    named = [f for r in rows for s in (r["mammogram"], *r["drawn"]) for f in files.get(s, [])]
-    return Archive("cbis-ddsm", root, table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture, rejections(rejected+rows_and_files(root, named, ["**/*.dcm"])[1]), mask="otsu")
+    rejected += rows_and_files(root, [f for s in named for f in files.get(s, [])], ["**/*.dcm"])[1]
+    return Archive("cbis-ddsm", root, table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture, rejections(rejected), mask="otsu")
 
-# %% ../nbs/01c_collections.ipynb #f19b0028
+# %% ../nbs/01c_collections.ipynb #12b1c389
 _roi_kinds = {"mass": "mass", "calcif": "calcification", "cluster": "calcification", "asym": "asymmetry", "assym": "asymmetry", "distor": "distortion"}
 
 def roi_kinds(
@@ -268,7 +276,7 @@ def inbreast_rois(
     numbers = lambda text: [float(v) for v in re.findall(r"-?\d+\.?\d*(?:[eE][-+]?\d+)?", str(text))[:2]]
     return [(str(roi.get("Name") or ""), np.array([p for p in map(numbers, roi.get("Point_px", [])) if len(p) == 2]).reshape(-1, 2)) for image in found["Images"] for roi in image["ROIs"]]
 
-# %% ../nbs/01c_collections.ipynb #4e62f77c
+# %% ../nbs/01c_collections.ipynb #71823caa
 _findings = ("mass", "micros", "distortion", "asymmetry")
 
 def inbreast_lesions(
@@ -285,7 +293,7 @@ def inbreast_lesions(
     boxes = [(*p.min(0), *p.max(0)) if len(p) else [np.nan]*4 for _, p in rois]
     return [dict(id=f"{image}/{i}", image=image, **dict(zip(BOX, map(float, b))), **roi_kinds(n), status=status) for i, ((n, _), b) in enumerate(zip(rois, boxes))], []
 
-# %% ../nbs/01c_collections.ipynb #80bb95b0
+# %% ../nbs/01c_collections.ipynb #7115cc87
 _inbreast_name = re.compile(r"(\d+)_([0-9a-zA-Z]+)_MG_([LR])_([A-Z]+)_ANON\.dcm$")
 
 def inbreast_table(
@@ -320,7 +328,7 @@ def read_inbreast(
         lesions += found; rejected += wrong
     return Archive("inbreast", root, table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture, rejections(rejected+rows_and_files(root, [i["file"] for i in images], ["**/*.dcm"])[1]))
 
-# %% ../nbs/01c_collections.ipynb #4017eeda
+# %% ../nbs/01c_collections.ipynb #bcb97f67
 _vindr_kinds = {"mass": "mass", "suspicious calcification": "calcification", "architectural distortion": "distortion", "asymmetry": "asymmetry", "focal asymmetry": "asymmetry", "global asymmetry": "asymmetry"}
 
 def categories(
@@ -338,7 +346,7 @@ def edge_box(
     "A box between edges as a box of pixels"
     return dict(x1=left, y1=top, x2=right-1, y2=bottom-1)
 
-# %% ../nbs/01c_collections.ipynb #d45c1bd7
+# %% ../nbs/01c_collections.ipynb #6e864893
 _corners = ("xmin", "ymin", "xmax", "ymax")
 
 def vindr_lesion(
@@ -353,7 +361,7 @@ def vindr_lesion(
     wrong += [] if complete else ["its box is not complete"]
     return dict(id=f"{row['image id']}/{n}", image=row["image id"], **(box if complete else NOWHERE), **kinds, status=birads_status(row.get("finding birads") or row.get("breast birads", ""))), "; ".join(wrong)
 
-# %% ../nbs/01c_collections.ipynb #81aac977
+# %% ../nbs/01c_collections.ipynb #d11c4fbb
 def vindr_tables(
     root:Path    # the folder of the collection
 ):               # rows of findings, rows of images, rejections
@@ -366,7 +374,28 @@ def vindr_tables(
     except ValueError as e: rejected.append(("table", "breast-level_annotations.csv", "breast-level_annotations.csv", f"{e} Its images are taken from finding_annotations.csv."))
     return findings.to_dict("records"), images.fillna("").drop_duplicates("image id").to_dict("records"), rejected
 
-# %% ../nbs/01c_collections.ipynb #3a631265
+# %% ../nbs/01c_collections.ipynb #ff23d157
+def vindr_image(
+    row, file    # a row of either table, and the image's file
+) -> dict:       # a row of the table of images
+    "One mammogram"
+    return dict(id=row["image id"], patient=row["study id"], study=row["study id"], laterality=row.get("laterality"), view=row.get("view position"), file=file,
+                density=row.get("breast density", "").upper().removeprefix("DENSITY ") or None, split=dict(training="train").get(row.get("split"), row.get("split") or None))
+
+def vindr_lesions(
+    findings, images    # rows of finding_annotations.csv; image -> its row of the table of images
+):                      # lesions, and rejections
+    "All findings; those of images that are not there are refused"
+    lesions, rejected, count = [], [], {}
+    for i, row in enumerate(findings):
+        image = row["image id"]; count[image] = count.get(image, -1)+1
+        lesion, wrong = vindr_lesion(row, count[image])
+        if lesion and image in images: lesions.append(lesion)
+        elif lesion: rejected.append(("lesion", lesion["id"], f"finding_annotations.csv, row {i+1}", "its image was left out" if image else "it names no image"))
+        if wrong and image in images: rejected.append(("finding", lesion["id"], images[image]["file"], wrong))
+    return lesions, rejected
+
+# %% ../nbs/01c_collections.ipynb #ec57550d
 @reader("vindr-mammo")
 def read_vindr(
     data    # the folder that holds finding_annotations.csv and images/
@@ -375,18 +404,11 @@ def read_vindr(
     root = existing_folder(data)
     findings, rows, rejected = vindr_tables(root)
     files = {p.stem: str(p.relative_to(root)) for e in ("dicom", "dcm") for p in root.glob(f"images/**/*.{e}")}
-    there = {r["image id"]: dict(id=r["image id"], patient=r["study id"], study=r["study id"], laterality=r.get("laterality"), view=r.get("view position"), file=files[r["image id"]],
-                                 density=r.get("breast density", "").removeprefix("DENSITY ") or None, split=dict(training="train").get(r.get("split"), r.get("split"))) for r in rows if r["image id"] in files}
-    rejected += [("image", r["image id"], f"images/{r['study id']}/{r['image id']}.dicom", "the tables name it, but the file is not there") for r in rows if r["image id"] and r["image id"] not in there]
-    lesions, count = [], {}
-    for i, row in enumerate(findings):
-        image = row["image id"]; count[image] = count.get(image, -1)+1
-        lesion, wrong = vindr_lesion(row, count[image])
-        if lesion and image in there: lesions.append(lesion)
-        elif lesion: rejected.append(("lesion", lesion["id"], f"finding_annotations.csv, row {i+1}", "its image was left out" if image else "it names no image"))
-        if wrong and image in there: rejected.append(("finding", lesion["id"], there[image]["file"], wrong))
-    unknown = rows_and_files(root, [i["file"] for i in there.values()], ["images/**/*.dicom", "images/**/*.dcm"])[1]
-    return Archive("vindr-mammo", root, table(there.values(), IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture, rejections(rejected+unknown), mask="otsu")
+    images = {r["image id"]: vindr_image(r, files[r["image id"]]) for r in rows if r["image id"] in files}
+    rejected += [("image", r["image id"], f"images/{r['study id']}/{r['image id']}.dicom", "the tables name it, but the file is not there") for r in rows if r["image id"] and r["image id"] not in images]
+    lesions, lost = vindr_lesions(findings, images)
+    unknown = rows_and_files(root, [i["file"] for i in images.values()], ["images/**/*.dicom", "images/**/*.dcm"])[1]
+    return Archive("vindr-mammo", root, table(images.values(), IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture, rejections(rejected+lost+unknown), mask="otsu")
 
 # %% ../nbs/01c_collections.ipynb #a1ead75b
 _mias_kinds = dict(CIRC="mass", SPIC="mass", MISC="mass", CALC="calcification", ASYM="asymmetry", ARCH="distortion")

@@ -6,8 +6,8 @@
 __all__ = ['CBIS_PAGE', 'idc_table', 'idc_version', 'idc_sources', 'cbis_subject', 'choose_series', 'describe_series',
            'transfer_by_idc', 'fetched', 'is_complete', 'fetch_series']
 
-# %% ../nbs/01f_idc.ipynb #0c212b9e
-import html, json, re, shutil
+# %% ../nbs/01f_idc.ipynb #77f38256
+import html, json, logging, re, shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pandas as pd
 
 from .core import check_choice, check_number, ParameterError, Progress, write_json
 
-# %% ../nbs/01f_idc.ipynb #91056cf8
+# %% ../nbs/01f_idc.ipynb #49bc3da1
 _columns = "PatientID StudyInstanceUID SeriesInstanceUID SeriesDescription Modality instanceCount series_size_MB license_short_name".split()
 
 def idc_table(
@@ -32,7 +32,7 @@ def idc_version() -> str:
     import idc_index_data
     return idc_index_data.__version__
 
-# %% ../nbs/01f_idc.ipynb #fe6443ac
+# %% ../nbs/01f_idc.ipynb #eacea302
 def idc_sources(
     collection:str    # a collection's name in the index, e.g. `cbis_ddsm`
 ) -> list:            # dicts with `licence`, `citation` and `doi`, one a source
@@ -41,7 +41,7 @@ def idc_sources(
     plain = lambda text: " ".join(html.unescape(re.sub(r"<[^>]+>", "", str(text or ""))).split())
     return [dict(licence=plain(s["license"]["license_short_name"]), citation=plain(s["citation"]), doi=plain(s["source_doi"])) for s in found.get(collection, [])]
 
-# %% ../nbs/01f_idc.ipynb #6e06a522
+# %% ../nbs/01f_idc.ipynb #abf941a5
 _cbis_subject = re.compile(r"(?:(Calc|Mass)-(Test|Training)_)?(P_\d+)_(LEFT|RIGHT)_(CC|MLO)(?:_(\d+))?(?:\.dcm)?$")
 
 def cbis_subject(
@@ -52,7 +52,7 @@ def cbis_subject(
     if not m: return dict(patient=subject, film="", kind="", split="", lesion="")
     return dict(patient=m[3], film=f"{m[3]}_{m[4]}_{m[5]}", kind=dict(Calc="calcification", Mass="mass")[m[1] or "Calc"], split=dict(Test="test", Training="train")[m[2] or "Test"], lesion=m[6] or "")
 
-# %% ../nbs/01f_idc.ipynb #ac038952
+# %% ../nbs/01f_idc.ipynb #d9eeea4b
 def choose_series(
     collection:str="cbis_ddsm",  # a collection's name in the index
     patients=0,                  # how many patients, in the order of their ids, or a list of ids; 0 for all
@@ -72,7 +72,7 @@ def choose_series(
     t = t[((t.kind == kind) | (not kind)) & ((t.split == split) | (not split))]
     return t[t.patient.isin(_chosen(t, patients))].sort_values(["patient", "film", "kind", "lesion", "series"]).set_index("series").drop(columns=["modality", "size"])
 
-# %% ../nbs/01f_idc.ipynb #ac77a0ce
+# %% ../nbs/01f_idc.ipynb #bbcbeab9
 def _mammographic(modality):
     t = idc_table("idc_index", columns=["collection_id", "Modality"], filters=[("Modality", "==", modality)])
     return t.collection_id.unique()
@@ -85,7 +85,7 @@ def _chosen(t, patients):
         return patients
     return there[:check_number("patients", patients, low=0) or None]
 
-# %% ../nbs/01f_idc.ipynb #6e6b002f
+# %% ../nbs/01f_idc.ipynb #c15adf46
 CBIS_PAGE = "https://www.cancerimagingarchive.net/collection/cbis-ddsm/"
 
 def describe_series(
@@ -99,22 +99,29 @@ def describe_series(
     if collection == "cbis_ddsm": parts.append(f"The index has no table of its lesions. Save the four description tables (CSV) of {CBIS_PAGE} in the same folder; without them the reader cbis-ddsm does not know the lesions.")
     return "\n".join(parts)
 
-# %% ../nbs/01f_idc.ipynb #2d18abb6
+# %% ../nbs/01f_idc.ipynb #402c8ea2
 _clients = {}
+
+class _Heard(logging.Handler):
+    "Keeps the errors of a log"
+    def __init__(self): super().__init__(logging.ERROR); self.said = []
+    def emit(self, record): self.said.append(record.getMessage())
 
 def transfer_by_idc(
     uids:list,    # SeriesInstanceUIDs
     into:Path     # the folder that gets a folder a series
 ):
-    "Fetch series through idc-index"
+    "Fetch series through idc-index; what it reports only to its log becomes an exception"
     if not find_spec("idc_index"): raise ParameterError("Fetching needs the package idc-index, which is not installed: pip install 'mammogan[idc]'.")
-    import logging
     from idc_index import IDCClient
-    logging.getLogger("idc_index").setLevel(logging.ERROR)
     client = _clients.get("idc") or _clients.setdefault("idc", IDCClient())
-    client.download_from_selection(downloadDir=str(into), seriesInstanceUID=list(uids), dirTemplate="%SeriesInstanceUID", quiet=True, show_progress_bar=False)
+    log, heard = logging.getLogger("idc_index"), _Heard()
+    log.addHandler(heard); log.propagate = False
+    try: client.download_from_selection(downloadDir=str(into), seriesInstanceUID=list(uids), dirTemplate="%SeriesInstanceUID", quiet=True, show_progress_bar=False)
+    finally: log.removeHandler(heard); log.propagate = True
+    if heard.said: raise ConnectionError(re.split(r"caused by: |errors:\n", heard.said[0])[-1].strip().splitlines()[0][-200:])
 
-# %% ../nbs/01f_idc.ipynb #e4508f6e
+# %% ../nbs/01f_idc.ipynb #d3e3315e
 def _contents(folder):
     "How many files a folder holds, and how many bytes"
     sizes = [p.stat().st_size for p in Path(folder).glob("*") if p.is_file()] if Path(folder).is_dir() else []
@@ -138,7 +145,7 @@ def is_complete(
     there, entry = _contents(Path(folder)/row.folder), known.get(row.Index, {})
     return there in ((row.files, row.bytes), (entry.get("files"), entry.get("bytes")))
 
-# %% ../nbs/01f_idc.ipynb #ab5b7e6e
+# %% ../nbs/01f_idc.ipynb #d21c9da2
 def _settle(series, beside, folder):
     "Move the whole series of a batch to their places; gives their UIDs"
     done = []
@@ -161,7 +168,7 @@ def _fetch_batch(series, folder, transfer):
     try: return _settle(series, beside, folder), wrong
     finally: shutil.rmtree(beside, ignore_errors=True)
 
-# %% ../nbs/01f_idc.ipynb #e9a536f4
+# %% ../nbs/01f_idc.ipynb #414a5c63
 def fetch_series(
     series:pd.DataFrame,       # from `choose_series`
     folder,                    # where the series go: `<subject>/<study>/<series>/` below it
