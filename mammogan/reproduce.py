@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NOTEBOOKS', 'find_notebooks', 'parameter_names', 'execute', 'reproduce', 'command', 'mammogan_reproduce',
-           'mammogan_prepare', 'prepared', 'mammogan_study', 'mammogan_generate']
+           'mammogan_prepare', 'prepared', 'mammogan_study', 'mammogan_generate', 'mammogan_fetch']
 
 # %% ../nbs/06_reproduce.ipynb #72c114a4
 import functools, json, shutil, sys, time
@@ -182,3 +182,24 @@ def mammogan_generate(
     folder.mkdir(parents=True, exist_ok=True)
     for i, p in enumerate(patches): Image.fromarray(p).save(folder/f"fake-{seed}-{i:05}.png")
     return dict(out=str(folder), patches=len(patches), seed=seed)
+
+# %% ../nbs/06_reproduce.ipynb #aa075ec5
+@call_parse
+@command
+def mammogan_fetch(
+    collection:str="cbis_ddsm",  # a collection of the Imaging Data Commons
+    out:str="cbis",       # the folder that the files go to; what is there already is not fetched again
+    patients:int=20,      # how many patients, in the order of their ids; 0 for all
+    kind:str="",          # of CBIS-DDSM: `mass` or `calcification`; empty for both
+    split:str="",         # of CBIS-DDSM: `train` or `test`; empty for both
+    dry_run:bool=False    # only say what would be fetched
+):
+    "Fetch open mammograms. Example: mammogan_fetch --collection cbis_ddsm --out cbis --patients 20 --dry_run"
+    from mammogan.idc import choose_series, describe_series, fetch_series
+    series = choose_series(collection, patients, kind, split)
+    print(describe_series(series, collection), file=sys.stderr)
+    chosen = dict(collection=collection, patients=int(series.patient.nunique()), series=len(series), gigabytes=round(series.bytes.sum()/1e9, 2), out=out)
+    if dry_run: return chosen
+    done = fetch_series(series, out)
+    if done["failed"]: raise ValueError(f"{len(done['failed'])} of {len(series):,} series did not arrive, the first is {done['failed'][0]}; the others are in {out}. The same command asks for the missing ones again.")
+    return dict(chosen, there=done["there"], fetched=done["fetched"])
