@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['NOTEBOOKS', 'find_notebooks', 'parameter_names', 'execute', 'reproduce', 'command', 'mammogan_reproduce',
-           'mammogan_prepare', 'prepared', 'mammogan_study', 'mammogan_generate']
+           'mammogan_prepare', 'prepared', 'mammogan_study', 'mammogan_generate', 'readers_parser', 'mammogan_readers']
 
 # %% ../nbs/06_reproduce.ipynb #72c114a4
-import functools, json, shutil, sys, time
+import argparse, functools, inspect, json, shutil, sys, time
 from pathlib import Path
 
 from fastcore.script import call_parse
@@ -180,3 +180,32 @@ def mammogan_generate(
     folder.mkdir(parents=True, exist_ok=True)
     for i, p in enumerate(patches): Image.fromarray(p).save(folder/f"fake-{seed}-{i:05}.png")
     return dict(out=str(folder), patches=len(patches), seed=seed)
+
+# %% ../nbs/06_reproduce.ipynb #359ffc2a
+def readers_parser():
+    "The options of `mammogan_readers make` and `mammogan_readers score`, read off their functions"
+    from fastcore.script import anno_parser
+    from mammogan.readers import make_study, score_study
+    parser = argparse.ArgumentParser("mammogan_readers", description="Ask people which patches are real. Example: mammogan_readers make --real patches --fake fakes --n 100 --out study.html; "
+                                     "then: mammogan_readers score --key study-key.csv --answers answers-Ana.csv answers-Ben.csv")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="make | score")
+    for name, f in dict(make=make_study, score=score_study).items():
+        action = actions.add_parser(name, parents=[anno_parser(f)], add_help=False, conflict_handler="resolve", help=f.__doc__, description=f"{f.__doc__}. {_readers_examples[name]}")
+        action.set_defaults(f=f)
+    action.add_argument("--answers", nargs="+", default=(), help="the tables that readers saved")
+    return parser
+
+_readers_examples = dict(make="Example: mammogan_readers make --real patches --fake fakes --n 100 --out study.html", score="Example: mammogan_readers score --key study-key.csv --answers answers-Ana.csv answers-Ben.csv")
+
+# %% ../nbs/06_reproduce.ipynb #1aa1d003
+@command
+def mammogan_readers(
+    arguments=None    # words as on the command line; those of the command line when empty
+):
+    "Make a reader study, or score one. Example: mammogan_readers make --real patches --fake fakes --n 100"
+    from mammogan.readers import score_said, study_said
+    given = vars(readers_parser().parse_args(arguments))
+    action, f = given["action"], given["f"]
+    result = f(**{k: v for k, v in given.items() if k in inspect.signature(f).parameters})
+    print((study_said if action == "make" else score_said)(result), file=sys.stderr)
+    return result
