@@ -8,7 +8,7 @@ __all__ = ['LEAST', 'RULER', 'PAGE_STYLE', 'PAGE_BODY', 'PAGE_SCRIPT', 'PUBLISHE
            'study_said', 'share_interval', 'half_width', 'auc_interval', 'kappa_interval', 'read_key', 'read_answers',
            'reader_score', 'agreements', 'score_study', 'score_said']
 
-# %% ../nbs/03a_readers.ipynb #1cd150cd
+# %% ../nbs/03a_readers.ipynb #b81cfadb
 import base64, html, io, itertools, json
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from .dataset import load_patches
 from .normalisation import stretch
 from .pixels import PICTURES, read_picture
 
-# %% ../nbs/03a_readers.ipynb #fb253a4a
+# %% ../nbs/03a_readers.ipynb #a3d31aa8
 @dataclass
 class Pictures:
     "Pictures that a study can draw from"
@@ -32,7 +32,7 @@ class Pictures:
 
     def __len__(self): return len(self.names)
 
-# %% ../nbs/03a_readers.ipynb #a1e23707
+# %% ../nbs/03a_readers.ipynb #347239ad
 def _from_patch_set(folder, kind):
     ps = load_patches(folder).of_kind(kind).positives
     def read(i): return ps[[i]].normalised()[0]
@@ -45,7 +45,7 @@ def _from_folder(folder):
         return img if img.dtype == np.uint8 else stretch(img.astype(np.float32), img.min(), img.max())
     return Pictures([str(p.relative_to(folder)) for p in files], [""]*len(files), read)
 
-# %% ../nbs/03a_readers.ipynb #59326c72
+# %% ../nbs/03a_readers.ipynb #aaf5a89e
 def open_pictures(
     name:str,         # of the parameter, for messages: `real` or `fake`
     folder,           # a PatchSet's folder, or a folder of pictures, searched through
@@ -59,7 +59,7 @@ def open_pictures(
     if len(found): return found
     raise ParameterError(f"{name}={str(folder)!r} holds no picture ({', '.join(PICTURES)}) and no lesion of kind {kind!r}.")
 
-# %% ../nbs/03a_readers.ipynb #4dc5ee37
+# %% ../nbs/03a_readers.ipynb #f7cb86f8
 def turns(
     patients:list,   # the patient of each picture; empty text counts as a patient of its own
     chance           # a NumPy generator
@@ -72,7 +72,7 @@ def turns(
         order.append((seen[who], place, int(i)))
     return [i for _, _, i in sorted(order)]
 
-# %% ../nbs/03a_readers.ipynb #248bcb4d
+# %% ../nbs/03a_readers.ipynb #d90fb70c
 def _fitted(img, size):
     return img if img.shape == (size, size) else np.asarray(Image.fromarray(img).resize((size, size), Image.Resampling.BILINEAR))
 
@@ -93,7 +93,7 @@ def draw_pictures(
         seen.add(fitted.tobytes()); pixels.append(fitted); chosen.append(i); resized += img.shape != (size, size)
     return np.array(pixels, np.uint8).reshape(-1, size, size), chosen, resized, left_out
 
-# %% ../nbs/03a_readers.ipynb #8fe0d596
+# %% ../nbs/03a_readers.ipynb #93c892b3
 def opaque_names(
     n:int, chance   # how many; a NumPy generator
 ) -> list:
@@ -102,7 +102,7 @@ def opaque_names(
     while len(names) < n: names["".join(chance.choice(list("bcdfghjklmnpqrstvwxz"), 5))] = True
     return list(names)
 
-# %% ../nbs/03a_readers.ipynb #02a636ef
+# %% ../nbs/03a_readers.ipynb #a0fdd667
 LEAST = 10   # patches in a study
 
 def draw_study(
@@ -121,15 +121,15 @@ def draw_study(
     order = rng(seed, "reader study", "order").permutation(n)
     pixels = np.concatenate([p[0] for p in parts.values()])[order]
     key = pd.DataFrame([dict(truth=t, origin=o.names[i], patient=o.patients[i]) for t, o in dict(real=real, fake=fake).items() for i in parts[t][1]]).iloc[order]
-    id = fingerprint(pixels, seed)
-    key.insert(0, "patch", opaque_names(n, rng(seed, "reader study", "names", id)))
-    return dict(pixels=pixels, key=key.reset_index(drop=True), id=id, resized={t: p[2] for t, p in parts.items()}, left_out=[(t, *o) for t, p in parts.items() for o in p[3]])
+    study_id = fingerprint(pixels, seed)
+    key.insert(0, "patch", opaque_names(n, rng(seed, "reader study", "names", study_id)))
+    return dict(pixels=pixels, key=key.reset_index(drop=True), id=study_id, resized={t: p[2] for t, p in parts.items()}, left_out=[(t, *o) for t, p in parts.items() for o in p[3]])
 
 def _too_few(n, truth, part):
     why = f" {len(part[3])} were left out: {part[3][0][0]}, {part[3][0][1]}." if part[3] else ""
     return f"n={n} needs {n//2} {truth} patches, and there are {len(part[0])}.{why} Give a smaller n, or more pictures."
 
-# %% ../nbs/03a_readers.ipynb #94af609e
+# %% ../nbs/03a_readers.ipynb #e874001d
 def png_text(
     pixels:np.ndarray   # (H,W) uint8
 ) -> str:
@@ -138,7 +138,7 @@ def png_text(
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
-# %% ../nbs/03a_readers.ipynb #7b96cefc
+# %% ../nbs/03a_readers.ipynb #bec2341b
 RULER = np.arange(256, dtype=np.uint8).reshape(16, 16)   # every grey level once
 
 def page_content(
@@ -149,7 +149,7 @@ def page_content(
     patches = [dict(id=i, png=png_text(p)) for i, p in zip(study["key"].patch, study["pixels"])]
     return json.dumps(dict(id=study["id"], title=title, ruler=png_text(RULER), patches=patches)).replace("<", "\\u003c")
 
-# %% ../nbs/03a_readers.ipynb #8bdf2e3a
+# %% ../nbs/03a_readers.ipynb #7ef520f8
 PAGE_STYLE = """
 :root { color-scheme: dark; --ground: #101010; --raised: #1c1c1c; --line: #3a3a3a; --quiet: #a3a3a3; --text: #e4e4e4; --mark: #9db8c9 }
 * { box-sizing: border-box; margin: 0 }
@@ -165,10 +165,11 @@ button.first { background: var(--mark); border-color: var(--mark); color: #10101
 :focus-visible { outline: 2px solid var(--mark); outline-offset: 2px }
 .quiet { color: var(--quiet); font-size: .9rem } .row { display: flex; flex-wrap: wrap; gap: .6rem } .alert { color: #e8b48a }
 kbd { font: .85em ui-monospace, monospace; border: 1px solid var(--line); border-radius: .3rem; padding: .05rem .35rem; color: var(--text) }
+#saved { min-height: 1.6em; margin: 1rem 0 2.5rem }
 #said { position: fixed; top: 0; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
 """
 
-# %% ../nbs/03a_readers.ipynb #69f4e075
+# %% ../nbs/03a_readers.ipynb #34fee985
 PAGE_STYLE += """
 #read { display: grid; gap: .75rem; padding: .75rem; min-height: 100dvh; grid-template: "top" auto "patch" 1fr "scale" auto "tools" auto / minmax(0, 1fr) }
 #top { grid-area: top; display: flex; align-items: center; gap: .8rem; font-variant-numeric: tabular-nums }
@@ -182,21 +183,23 @@ canvas { display: block; width: min(100%, 100dvh - 19.5rem); min-width: 10rem; a
 #tools { grid-area: tools; display: flex; flex-wrap: wrap; gap: .4rem; align-items: center } #tools button { padding: .4rem .7rem; flex: 1 0 auto }
 #window { flex: 1 0 100%; text-align: center } #keys { display: none }
 @media (min-width: 52rem), (orientation: landscape) and (max-height: 32rem) {
-  #read { grid-template: "patch top" auto "patch scale" auto "patch tools" auto "patch keys" 1fr / minmax(0, 1fr) clamp(15rem, 26vw, 21rem); gap: 1rem 1.5rem; padding: 1rem }
-  canvas { width: min(100%, 100dvh - 2rem) } #scale { grid-template-columns: 1fr } }
-@media (orientation: landscape) and (max-height: 32rem) { #read { gap: .5rem .75rem; padding: .5rem } #scale { grid-template-columns: 1fr 1fr; grid-auto-flow: column; grid-template-rows: repeat(3, auto); gap: .35rem } canvas { width: min(100%, 100dvh - 1rem) } #window { display: none } }
-@media (min-width: 52rem) and (min-height: 44rem) { #keys { display: block; grid-area: keys; align-self: end } }
+  #read { grid-template: "patch top" auto "patch scale" auto "patch tools" auto "patch keys" 1fr / minmax(0, min(100dvh - 2rem, 60rem)) clamp(15rem, 26vw, 21rem); gap: 1rem 1.5rem; padding: 1rem; justify-content: center }
+  canvas { width: min(100%, 100dvh - 2rem) } #scale { grid-template-columns: 1fr } #scale button:nth-child(4) { margin-top: .6rem } }
+@media (orientation: landscape) and (max-height: 32rem) { #read { gap: .5rem .75rem; padding: .5rem } #scale { grid-template-columns: 1fr 1fr; grid-auto-flow: column; grid-template-rows: repeat(3, auto); gap: .35rem } #scale button:nth-child(4) { margin-top: 0 } canvas { width: min(100%, 100dvh - 1rem) }
+  #tools { display: grid; grid-template-columns: repeat(3, 1fr) } #window { display: none } }
+@media (min-width: 52rem) and (min-height: 44rem) { #keys { display: grid; grid-area: keys; align-self: end; grid-template-columns: auto 1fr; gap: .15rem .9rem; font-size: .82rem } }
 """
 
-# %% ../nbs/03a_readers.ipynb #db083fcc
+# %% ../nbs/03a_readers.ipynb #448575e0
 PAGE_BODY = """
 <noscript><main>This page needs JavaScript, which is switched off in this browser.</main></noscript>
 <main id="start" hidden>
   <h1 data-title></h1>
   <p>You will see <span data-count></span> small pieces of mammograms, one at a time. Half of them show real lesions. The other half was drawn by a computer. For each, say which it is and how sure you are, from <kbd>1</kbd> surely fake to <kbd>6</kbd> surely real. There is no &ldquo;don&rsquo;t know&rdquo;: go with your inclination.</p>
+  <p>Drag across a patch to change its brightness and contrast. The wheel, or two fingers, enlarge it.</p>
   <p>Take your time; how long you look is noted. Your answers stay in this browser until you save them, so you may close the page and go on later. Nothing is sent anywhere.</p>
   <form id="who">
-    <label>Your name, or a pseudonym<input id="reader" required maxlength="60" autocomplete="off"></label>
+    <label>Your name, or a pseudonym<input id="reader" required pattern=".*\S.*" maxlength="60" autocomplete="off"></label>
     <label>Years of experience with mammograms<input id="experience" inputmode="decimal" pattern="[0-9]{1,2}([.,][0-9]+)?" maxlength="5" placeholder="may stay empty" autocomplete="off"></label>
     <button class="first" id="begin">Begin</button>
   </form>
@@ -205,7 +208,7 @@ PAGE_BODY = """
 </main>
 """
 
-# %% ../nbs/03a_readers.ipynb #ce6c4ea3
+# %% ../nbs/03a_readers.ipynb #0a967661
 PAGE_BODY += """
 <section id="read" aria-label="Reading" hidden>
   <div id="top"><span id="where"></span><progress id="progress" value="0" aria-label="Patches answered"></progress></div>
@@ -216,18 +219,21 @@ PAGE_BODY += """
     <button id="smaller" aria-label="Zoom out">&minus;</button><button id="larger" aria-label="Zoom in">+</button><button id="reset">Reset</button>
     <span class="quiet" id="window"></span><p class="alert" role="alert" data-alert></p>
   </div>
-  <div class="quiet" id="keys"><h2>Keys</h2><kbd>1</kbd> to <kbd>6</kbd> answer<br><kbd>&larr;</kbd> <kbd>&rarr;</kbd> back and next, <kbd>U</kbd> undo<br><kbd>+</kbd> <kbd>&minus;</kbd> or the wheel zoom, <kbd>Shift</kbd>+drag moves<br>
-    Drag, or <kbd>&uarr;</kbd> <kbd>&darr;</kbd>, brightness and contrast<br><kbd>Shift</kbd>+<kbd>&uarr;</kbd> <kbd>&darr;</kbd> contrast, <kbd>R</kbd> reset</div>
+  <dl class="quiet" id="keys">
+    <dt><kbd>1</kbd> &hellip; <kbd>6</kbd><dd>answer <dt><kbd>&larr;</kbd> <kbd>&rarr;</kbd><dd>back, next <dt><kbd>U</kbd><dd>undo
+    <dt><kbd>&uarr;</kbd> <kbd>&darr;</kbd><dd>brighter, darker <dt><kbd>Shift</kbd> <kbd>&uarr;</kbd> <kbd>&darr;</kbd><dd>contrast <dt>drag<dd>brightness, contrast
+    <dt><kbd>+</kbd> <kbd>&minus;</kbd> wheel<dd>zoom <dt><kbd>Shift</kbd> drag<dd>move <dt><kbd>R</kbd><dd>reset
+  </dl>
 </section>
 <main id="end" hidden>
-  <h1>Thank you</h1><p id="sum"></p>
-  <div class="row"><button class="first" id="save">Save the answers</button><button id="missing">Go to the first without an answer</button><button id="again">Look at the last patch</button></div>
-  <p class="quiet" id="saved" role="status"></p><p><button id="fresh">Another reader begins</button></p>
+  <h1 id="done"></h1><p id="sum"></p>
+  <div class="row"><button id="missing">Go to the first without an answer</button><button id="save">Save the answers</button><button id="again">Back to the last patch</button></div>
+  <p class="quiet" id="saved" role="status"></p><p><button id="fresh">Another reader begins</button></p><p class="alert" role="alert" data-alert></p>
 </main>
 <p id="said" role="status"></p>
 """
 
-# %% ../nbs/03a_readers.ipynb #ebfa2106
+# %% ../nbs/03a_readers.ipynb #8246899a
 PAGE_SCRIPT = {"what is kept": r"""
 const $ = id => document.getElementById(id), study = JSON.parse($("study").textContent), n = study.patches.length
 const place = "mammogan-readers-" + study.id
@@ -235,6 +241,7 @@ const fresh = () => ({reader: "", experience: "", at: 0, answers: study.patches.
 let state = fresh()
 function warn(sentence) { for (const p of document.querySelectorAll("[data-alert]")) p.textContent = sentence }
 function keep() {
+  if (!state.reader) return                                    // nobody is reading here: what is kept may be another window's
   try { localStorage.setItem(place, JSON.stringify(state)) }
   catch { warn("This browser does not keep answers: save them before you close the page.") }
 }
@@ -244,7 +251,7 @@ function kept() {
 }
 """}
 
-# %% ../nbs/03a_readers.ipynb #b29bed6c
+# %% ../nbs/03a_readers.ipynb #8d37d67e
 PAGE_SCRIPT["pictures"] = r"""
 const canvas = (width, height) => Object.assign(document.createElement("canvas"), {width, height})
 let pictures = []
@@ -259,7 +266,7 @@ async function decode(png) {
 }
 """
 
-# %% ../nbs/03a_readers.ipynb #575b673f
+# %% ../nbs/03a_readers.ipynb #3b5b3c46
 PAGE_SCRIPT["the window"] = r"""
 const between = (low, value, high) => Math.min(high, Math.max(low, value))
 const asDrawn = () => ({centre: 128, width: 256, zoom: 1, x: .5, y: .5})     // x, y: the middle of what is seen, as shares of the patch
@@ -275,10 +282,10 @@ function draw() {
   pen.drawImage(native, view.x*width - w/2, view.y*height - h/2, w, h, 0, 0, c.width, c.height)
   $("window").textContent = `Window ${Math.round(view.centre)} / ${Math.round(view.width)} · ${view.zoom.toFixed(1).replace(".0", "")}×`
 }
-function window_(centre, width) { view.centre = between(0, view.centre + centre, 255); view.width = between(2, view.width + width, 512); draw() }
+function shiftWindow(centre, width) { view.centre = between(0, view.centre + centre, 255); view.width = between(2, view.width + width, 512); draw() }
 """
 
-# %% ../nbs/03a_readers.ipynb #3a016165
+# %% ../nbs/03a_readers.ipynb #bfcb7fe1
 PAGE_SCRIPT["zoom"] = r"""
 function move(dx, dy) {                                        // by shares of the canvas
   const half = .5/view.zoom
@@ -294,16 +301,16 @@ function zoom(factor, x = .5, y = .5) {                        // x, y: the poin
 function reset() { view = asDrawn(); draw() }
 """
 
-# %% ../nbs/03a_readers.ipynb #d33869e4
+# %% ../nbs/03a_readers.ipynb #d5c60d44
 PAGE_SCRIPT["the clock"] = r"""
 let since = null
 function stopClock() { if (since !== null) state.answers[state.at].ms += performance.now() - since; since = null }
 function startClock() { since = !document.hidden && !$("read").hidden && state.at < n ? performance.now() : null }
 document.addEventListener("visibilitychange", () => { stopClock(); keep(); startClock() })
-addEventListener("pagehide", () => { stopClock(); if (state.reader) keep() })
+addEventListener("pagehide", () => { stopClock(); keep() })
 """
 
-# %% ../nbs/03a_readers.ipynb #2d919a72
+# %% ../nbs/03a_readers.ipynb #cbf265b7
 PAGE_SCRIPT["answers"] = r"""
 const words = ["surely fake", "probably fake", "perhaps fake", "perhaps real", "probably real", "surely real"]
 const called = confidence => confidence > 3 ? "real" : "fake"
@@ -327,7 +334,7 @@ function undo() {
 }
 """
 
-# %% ../nbs/03a_readers.ipynb #c009854c
+# %% ../nbs/03a_readers.ipynb #f4ef8ef7
 PAGE_SCRIPT["showing"] = r"""
 const answered = () => state.answers.filter(a => a.confidence).length
 function screen(name) { for (const id of ["start", "read", "end"]) $(id).hidden = id !== name }
@@ -346,11 +353,12 @@ function showEnd() {
   screen("end")
   const left = n - answered()
   $("sum").textContent = left ? `${left} of ${n} patches ${left === 1 ? "has" : "have"} no answer yet.` : `You have answered all ${n} patches. Save the answers, and give the file to whoever asked you to read.`
-  $("missing").hidden = !left; $("saved").textContent = ""
+  $("done").textContent = left ? "This was the last patch" : "Thank you"
+  $("missing").hidden = !left; $("missing").className = left ? "first" : ""; $("save").className = left ? "" : "first"; $("saved").textContent = ""
 }
 """
 
-# %% ../nbs/03a_readers.ipynb #98502fe8
+# %% ../nbs/03a_readers.ipynb #2ed0588a
 PAGE_SCRIPT["saving"] = r"""
 const cell = value => /[",;\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value
 function table() {
@@ -369,9 +377,9 @@ function save() {
 }
 """
 
-# %% ../nbs/03a_readers.ipynb #9f12e4cf
+# %% ../nbs/03a_readers.ipynb #8c34885d
 PAGE_SCRIPT["keys"] = r"""
-const keys = {ArrowLeft: () => go(state.at - 1), ArrowRight: () => go(state.at + 1), ArrowUp: e => e.shiftKey ? window_(0, -16) : window_(-8, 0), ArrowDown: e => e.shiftKey ? window_(0, 16) : window_(8, 0),
+const keys = {ArrowLeft: () => go(state.at - 1), ArrowRight: () => go(state.at + 1), ArrowUp: e => e.shiftKey ? shiftWindow(0, -16) : shiftWindow(-8, 0), ArrowDown: e => e.shiftKey ? shiftWindow(0, 16) : shiftWindow(8, 0),
               u: undo, Backspace: undo, r: reset, "0": reset, "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(.8), "_": () => zoom(.8)}
 for (const digit of "123456") keys[digit] = () => answer(+digit)
 addEventListener("keydown", e => {
@@ -382,7 +390,7 @@ addEventListener("keydown", e => {
 })
 """
 
-# %% ../nbs/03a_readers.ipynb #c0132632
+# %% ../nbs/03a_readers.ipynb #079582e4
 PAGE_SCRIPT["mouse and fingers"] = r"""
 const fingers = new Map(), share = e => { const box = $("patch").getBoundingClientRect(); return {x: (e.clientX - box.left)/box.width, y: (e.clientY - box.top)/box.height} }
 const middle = ([a, b]) => ({x: (a.x + b.x)/2, y: (a.y + b.y)/2, apart: Math.hypot(a.x - b.x, a.y - b.y)})
@@ -392,7 +400,7 @@ function drag(e) {
   fingers.set(e.pointerId, now)
   if (two) { const m = middle([...fingers.values()]); zoom(m.apart/two.apart || 1, m.x, m.y); move(m.x - two.x, m.y - two.y) }
   else if (e.shiftKey || e.buttons > 1) move(now.x - before.x, now.y - before.y)
-  else window_((now.y - before.y)*256, (now.x - before.x)*256)
+  else shiftWindow((now.y - before.y)*256, (now.x - before.x)*256)
 }
 function listen() {
   const c = $("patch")
@@ -405,14 +413,14 @@ function listen() {
 }
 """
 
-# %% ../nbs/03a_readers.ipynb #38be060c
+# %% ../nbs/03a_readers.ipynb #5c58723d
 PAGE_SCRIPT["buttons"] = r"""
 function press() {
   const does = {back: () => go(state.at - 1), next: () => go(state.at + 1), undo, smaller: () => zoom(.8), larger: () => zoom(1.25), reset, save,
                 missing: () => go(state.answers.findIndex(a => !a.confidence)), again: () => go(n - 1), continue: () => { state = kept(); show() }, other: anew, fresh: anew}
   for (const [id, what] of Object.entries(does)) $(id).onclick = what
   $("scale").append(...words.map((word, i) => Object.assign(document.createElement("button"), {value: i + 1, innerHTML: `<b>${i + 1}</b> ${word}`, onclick: () => answer(i + 1)})))
-  $("who").onsubmit = e => { e.preventDefault(); state = {...fresh(), reader: $("reader").value.trim(), experience: $("experience").value.trim().replace(",", ".")}; if (state.reader) { keep(); show() } }
+  $("who").onsubmit = e => { e.preventDefault(); state = {...fresh(), reader: $("reader").value.trim(), experience: $("experience").value.trim().replace(",", ".")}; if (state.reader) go(0) }
 }
 function anew() {
   if (!confirm("The answers that this browser keeps will be deleted. Have they been saved?")) return
@@ -421,7 +429,7 @@ function anew() {
 }
 """
 
-# %% ../nbs/03a_readers.ipynb #2e53eff3
+# %% ../nbs/03a_readers.ipynb #a8f7a285
 PAGE_SCRIPT["the beginning"] = r"""
 let ready = false
 function begin() {
@@ -440,10 +448,11 @@ async function open() {
   pictures = await Promise.all(study.patches.map(p => decode(p.png)))
   ready = true; begin()
 }
+addEventListener("storage", e => { if (e.key === place) { stopClock(); state = fresh(); begin() } })
 open()
 """
 
-# %% ../nbs/03a_readers.ipynb #a227a64f
+# %% ../nbs/03a_readers.ipynb #3b760e87
 def study_page(
     study:dict,                      # from `draw_study`
     title:str="Real or fake?"        # of the page
@@ -463,7 +472,7 @@ def study_page(
 </html>
 """
 
-# %% ../nbs/03a_readers.ipynb #352e8e57
+# %% ../nbs/03a_readers.ipynb #0f95cec8
 def make_study(
     real:str="",            # the real side: a folder that mammogan_prepare made, or a folder of pictures
     fake:str="",            # the fake side: a folder of pictures, as mammogan_generate writes them, or a PatchSet's
@@ -486,7 +495,7 @@ def make_study(
     patients = study["key"].patient[(study["key"].truth == "real") & (study["key"].patient != "")].nunique()
     return dict(page=str(page), key=str(key), patches=n, seed=seed, patients=patients, resized=study["resized"], left_out=[list(o) for o in study["left_out"]], points=round(100*half_width(n), 1))
 
-# %% ../nbs/03a_readers.ipynb #834bf370
+# %% ../nbs/03a_readers.ipynb #d589e129
 def study_said(
     made:dict    # from `make_study`
 ) -> str:
@@ -497,7 +506,7 @@ def study_said(
     lines += [f"{n} {truth} pictures were resized: if sharpness differs between real and fake, it may tell them apart." for truth, n in made["resized"].items() if n]
     return "\n".join(lines + [f"Left out, {truth}: {name}: {why}" for truth, name, why in made["left_out"]])
 
-# %% ../nbs/03a_readers.ipynb #6e871011
+# %% ../nbs/03a_readers.ipynb #8c3a36b3
 def share_interval(
     right:int,    # successes
     n:int         # tries
@@ -516,7 +525,7 @@ def half_width(
     _, low, high = share_interval(round(accuracy*n), n)
     return (high-low)/2
 
-# %% ../nbs/03a_readers.ipynb #5119f434
+# %% ../nbs/03a_readers.ipynb #d3ffdb20
 def auc_interval(
     real,    # (n,) confidences of real patches
     fake     # (m,) confidences of fakes
@@ -531,7 +540,7 @@ def auc_interval(
     reach = norm.ppf(.975)*np.sqrt(variance)/(auc*(1-auc))
     return float(auc), *map(float, expit(logit(auc) + np.array([-reach, reach])))
 
-# %% ../nbs/03a_readers.ipynb #fda60e2b
+# %% ../nbs/03a_readers.ipynb #13cf9618
 def _kappas(counts, weights):
     "Cohen's kappa of tables of counts (R,k,k): one less the disagreement as a share of that of guessing; not a number where there is none of either"
     steps = np.abs(np.subtract.outer(*[np.arange(counts.shape[-1])]*2))
@@ -556,7 +565,7 @@ def kappa_interval(
     low, high = np.nanpercentile(_kappas(drawn, weights), [2.5, 97.5])
     return float(cohen_kappa_score(a, b, labels=labels, weights=weights)), float(low), float(high)
 
-# %% ../nbs/03a_readers.ipynb #84d9744d
+# %% ../nbs/03a_readers.ipynb #da03ba95
 def _rows(path, columns, what):
     "A CSV file as a DataFrame of text"
     try: text = Path(path).expanduser().read_text(encoding="utf-8-sig")
@@ -570,7 +579,7 @@ def _rows(path, columns, what):
 
 def _some(patches): return ", ".join(sorted(set(patches))[:3])
 
-# %% ../nbs/03a_readers.ipynb #1101a02b
+# %% ../nbs/03a_readers.ipynb #cf7443a6
 def read_key(
     path    # the key that `make_study` wrote
 ) -> pd.Series:    # `real` or `fake`, indexed by patch
@@ -582,7 +591,7 @@ def read_key(
     if counts["real"] == counts["fake"] >= LEAST/2: return truth
     raise ParameterError(f"{path} has {counts['real']} real and {counts['fake']} fake patches: a study has as many of one as of the other, and at least {LEAST} in all.")
 
-# %% ../nbs/03a_readers.ipynb #8a69ddd1
+# %% ../nbs/03a_readers.ipynb #b466bbc5
 def _number(path, row, column, low, high):
     try: value = float(row[column].replace(",", "."))
     except ValueError: value = np.nan
@@ -597,7 +606,7 @@ def _answer(path, row):
     if row["answer"] not in ("", meant): raise ParameterError(f"{path}: patch {row['patch']} is called {row['answer']!r} with a confidence of {confidence:.0f}, which means {meant}. Was the file edited?")
     return dict(reader=row["reader"], experience=row["experience"], patch=row["patch"], answer=meant, confidence=int(confidence), seconds=_number(path, row, "seconds", 0, 1e6), file=str(path))
 
-# %% ../nbs/03a_readers.ipynb #6544eee0
+# %% ../nbs/03a_readers.ipynb #68a65119
 def read_answers(
     files,             # paths of the tables that the page saved
     truth:pd.Series    # from `read_key`
@@ -618,7 +627,7 @@ def read_answers(
         if file.nunique() > 1: raise ParameterError(f"The reader {name!r} comes twice, in {' and in '.join(file.unique())}. Give each reader's answers once, or tell the two by name.")
     return table.assign(truth=table.patch.map(truth))
 
-# %% ../nbs/03a_readers.ipynb #5b27e21d
+# %% ../nbs/03a_readers.ipynb #1bc18f02
 def reader_score(
     rows:pd.DataFrame,   # the answers of one reader, from `read_answers`
     patches:int          # how many patches the study has
@@ -630,7 +639,7 @@ def reader_score(
     numbers = {f"{name}{end}": value if value is None else round(value, 4) for name, three in shares.items() for end, value in zip(("", "_low", "_high"), three)}
     return dict(reader=rows.reader.iloc[0], experience=rows.experience.iloc[0], answered=len(rows), missing=patches-len(rows), **numbers, seconds=round(float(rows.seconds.median()), 2))
 
-# %% ../nbs/03a_readers.ipynb #d8790c82
+# %% ../nbs/03a_readers.ipynb #0833228b
 def agreements(
     answers:pd.DataFrame   # from `read_answers`
 ) -> list:                 # a dict a pair: `readers`, `patches`, `kappa` on real or fake and `kappa_confidence` on six steps, with their intervals
@@ -642,7 +651,7 @@ def agreements(
         found.append(dict(readers=[a, b], patches=len(both), **{f"{name}{end}": value if value is None else round(value, 4) for name, three in two.items() for end, value in zip(("", "_low", "_high"), three)}))
     return found
 
-# %% ../nbs/03a_readers.ipynb #5f463c30
+# %% ../nbs/03a_readers.ipynb #5162383e
 PUBLISHED = [dict(reader="published, radiologist 1", experience="7", accuracy=.48, auc=.56),     # arXiv 1911.12850: OPTIMAM masses, the paper's generator
              dict(reader="published, radiologist 2", experience="25", accuracy=.61, auc=.45)]
 
@@ -658,7 +667,7 @@ def score_study(
     table = read_answers(files, truth)
     return dict(patches=len(truth), readers=[reader_score(rows, len(truth)) for _, rows in table.groupby("reader")], agreement=agreements(table), published=PUBLISHED)
 
-# %% ../nbs/03a_readers.ipynb #89b034e8
+# %% ../nbs/03a_readers.ipynb #b631c6ac
 def _with_interval(row, name):
     if row.get(name) is None: return "-"
     return f"{row[name]:.2f}" + (f" [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]" if f"{name}_low" in row else "")
