@@ -107,7 +107,7 @@ def compared(
     d = (f1[mode]-f1[against]).values
     return dict(corrected_t(d), effect=effect_size(d), by=f"corrected t-test over {len(d)} runs")
 
-# %% ../nbs/04_augmentation.ipynb #eae4fc15
+# %% ../nbs/04_augmentation.ipynb #25cce9eb
 def comparisons(
     store:RunStore, made, table:pd.DataFrame,   # experiments and their table
     against="ORG"                               # the mode that the others are compared with
@@ -121,7 +121,7 @@ def comparisons(
     found = pd.DataFrame(rows)
     return found.assign(p_holm=holm(found.p)) if "p" in found else found
 
-# %% ../nbs/04_augmentation.ipynb #f2f17458
+# %% ../nbs/04_augmentation.ipynb #8707a9d6
 def exchange(
     table:pd.DataFrame,   # a row a run, from `study`
     against="ORG"         # whose learning curve it is
@@ -131,7 +131,7 @@ def exchange(
     if against not in set(table["mode"]) or table["size"].nunique() < 2: return pd.DataFrame()
     return pd.DataFrame([real_lesions_worth(table, m, k, against=against) for k in sorted(table["size"].unique()) for m in modes])
 
-# %% ../nbs/04_augmentation.ipynb #3b083332
+# %% ../nbs/04_augmentation.ipynb #bb70d9e6
 def at_specificity(
     store:RunStore, made, table:pd.DataFrame,   # experiments and their table
     specificity:float=.95                       # share of normal patches that are to be called normal
@@ -157,7 +157,7 @@ PUBLISHED_AUC = published('auc', # Alyafi 2019, master thesis of the same title,
     ORG=(.9836, .9848, .9896, .9990, .9989, .9989), GAN=(.9843, .9902, .9984, .9997, .9993, .9987),
     Aug_ORG=(.9877, .9896, .9982, .9998, .9997, .9999), Aug_GAN=(.9902, .9984, .9996, .9990, .9998, .9999))
 
-# %% ../nbs/04_augmentation.ipynb #b663269b
+# %% ../nbs/04_augmentation.ipynb #bd092895
 def beside_published(
     f1:pd.DataFrame   # from `summary`: mode, size, f1, low, high
 ) -> pd.DataFrame:    # with the published F1, the difference, and what it says
