@@ -102,12 +102,12 @@ def test_a_delivery_without_any_readable_picture_is_a_sentence(phantom_tree, tmp
         open_patches("omidb", tmp_path/"omidb", "smoke")
 
 
-@pytest.mark.parametrize("source", ["omidb", "mini-mias", "patches"])
+@pytest.mark.parametrize("source", ["omidb", "cbis-ddsm", "inbreast", "vindr-mammo", "mini-mias", "patches"])
 def test_an_empty_folder_is_a_sentence_that_names_it(source, tmp_path):
     with pytest.raises(ParameterError, match=f"data='{tmp_path}': the folder is empty"): open_patches(source, tmp_path)
 
 
-@pytest.mark.parametrize("source", ["omidb", "mini-mias", "patches"])
+@pytest.mark.parametrize("source", ["omidb", "cbis-ddsm", "inbreast", "vindr-mammo", "mini-mias", "patches"])
 def test_a_folder_of_something_else_is_a_sentence(source, tmp_path):
     (tmp_path/"notes.txt").write_text("holiday")
     with pytest.raises(ParameterError, match=f"data='{tmp_path}'"): open_patches(source, tmp_path)
