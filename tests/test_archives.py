@@ -146,7 +146,7 @@ def test_an_old_spreadsheet_with_blank_and_wrong_cells(tmp_path):
         for c, v in enumerate(row): images.write(r, c, v)
     for r, row in enumerate([["ImageSOPIUID", "LesionID", "X1", "X2", "Y1", "Y2", "Mass"], ["1.2", 1, "10", 20, 5, 9.0, 1]]):
         for c, v in enumerate(row): lesions.write(r, c, v)
-    lesions.write(2, 0, "1.2"); lesions.write(2, 1, 2); lesions.row(2).set_cell_error(2, "#N/A")
+    lesions.write(2, 0, "1.2"); lesions.write(2, 1, 2); lesions.row(2).set_cell_error(2, 0x2A)
     for c, v in ((3, 20), (4, 5), (5, 9)): lesions.write(2, c, v)
     (tmp_path/"METADATA"/"7").mkdir(parents=True); book.save(str(tmp_path/"METADATA"/"7"/"batch_7_IMAGE.xls"))
     (tmp_path/"7"/"4711"/"9.1").mkdir(parents=True); (tmp_path/"7"/"4711"/"9.1"/"1.2.dcm").touch()
