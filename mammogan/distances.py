@@ -9,7 +9,7 @@ __all__ = ['BETTER', 'Sample', 'enough', 'trace_of_root', 'frechet', 'frechet_di
            'spectral', 'patient_halves', 'floor_values', 'bootstrap_spread', 'verdict', 'beside_floor',
            'distance_and_floor']
 
-# %% ../nbs/02d_distances.ipynb #a0716786
+# %% ../nbs/02d_distances.ipynb #eb7aea41
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from scipy import linalg
 from .classifier import patient_draws
 from .core import check_number, Progress, rng, seed_for
 
-# %% ../nbs/02d_distances.ipynb #36de5c5c
+# %% ../nbs/02d_distances.ipynb #816c8283
 @dataclass
 class Sample:
     "Rows that are compared, and their patients"
@@ -41,7 +41,7 @@ def enough(real:Sample, fake:Sample, least:int, what:str):
         if len(s) < least: raise ValueError(f"{what} needs at least {least} {name} patches; there {'is' if len(s) == 1 else 'are'} {len(s)}.")
         if s.x.dtype.kind == "f" and not np.isfinite(s.x).all(): raise ValueError(f"The {name} set has features that are not numbers.")
 
-# %% ../nbs/02d_distances.ipynb #609ca9e8
+# %% ../nbs/02d_distances.ipynb #f2a12e76
 def trace_of_root(
     a:np.ndarray, b:np.ndarray   # (n,d) and (m,d) such that a'a and b'b are the covariances
 ) -> float:
@@ -50,9 +50,8 @@ def trace_of_root(
         g = a @ b.T if len(a) <= len(b) else b @ a.T
         roots = linalg.eigvalsh(g @ g.T, check_finite=False, overwrite_a=True)
     else:
-        w, v = linalg.eigh(a.T @ a, check_finite=False, overwrite_a=True)
-        half = v*np.sqrt(np.clip(w, 0, None))
-        roots = linalg.eigvalsh(half.T @ (b.T @ b) @ half, check_finite=False, overwrite_a=True)
+        g = a @ linalg.qr(b, mode="r", check_finite=False)[0][:b.shape[1]].T
+        roots = linalg.eigvalsh(g.T @ g, check_finite=False, overwrite_a=True)
     return float(np.sqrt(np.clip(roots, 0, None)).sum())
 
 def _rooted(x, w):
@@ -61,7 +60,7 @@ def _rooted(x, w):
     mean = w @ x/w.sum()
     return mean, np.sqrt(w/(w.sum()-1))[:, None]*(x-mean)
 
-# %% ../nbs/02d_distances.ipynb #017b2fa6
+# %% ../nbs/02d_distances.ipynb #0e6b4b7d
 def frechet(
     real:Sample, fake:Sample, seed:int=0   # features; nothing is drawn here
 ) -> dict:
@@ -80,7 +79,7 @@ def frechet_distance(
     "The Fréchet distance between Gaussians fitted to two sets of features"
     return frechet(Sample(a), Sample(b))["Fréchet distance"]()
 
-# %% ../nbs/02d_distances.ipynb #e43f2247
+# %% ../nbs/02d_distances.ipynb #e693889c
 def kernel(x, y): return (x @ y.T/x.shape[1]+1)**3
 
 def _pairs(k, w):
@@ -99,7 +98,7 @@ def kernel_distance(
         return _pairs(kx, w)+_pairs(ky, v)-2*float(w @ kxy @ v)/(w.sum()*v.sum())
     return {"KID": value}
 
-# %% ../nbs/02d_distances.ipynb #3e9a3da4
+# %% ../nbs/02d_distances.ipynb #0a4a1204
 def kid_subsets(
     real:np.ndarray, fake:np.ndarray,   # (n,d) and (m,d) features
     subsets:int=100, size:int=1000,     # how many subsets, of how many rows; fewer where there are fewer
@@ -112,7 +111,7 @@ def kid_subsets(
         values.append(kernel_distance(Sample(a), Sample(b))["KID"]())
     return float(np.mean(values)), float(np.std(values))
 
-# %% ../nbs/02d_distances.ipynb #a4d6b0a4
+# %% ../nbs/02d_distances.ipynb #23af6f72
 def squared_distances(
     x:np.ndarray, y:np.ndarray   # (n,d) and (m,d)
 ) -> np.ndarray:                 # (n,m)
@@ -126,7 +125,7 @@ def squared_distances(
 def _radii(d, k): return np.partition(d, k, axis=1)[:, k]     # the row itself is at distance 0, so index k is the k-th other
 def _mean(v, w): return float(np.average(v, weights=w))
 
-# %% ../nbs/02d_distances.ipynb #665d90d5
+# %% ../nbs/02d_distances.ipynb #c7715d26
 def manifolds(
     real:Sample, fake:Sample, seed:int=0,   # features; nothing is drawn here
     k:int=3, k_density:int=5                # neighbours of precision and recall, and of density and coverage
@@ -141,7 +140,7 @@ def manifolds(
     return {"precision": lambda wr=None, wf=None: _mean(precise, wf), "recall": lambda wr=None, wf=None: _mean(recalled, wr),
             "density": lambda wr=None, wf=None: _mean(dense, wf), "coverage": lambda wr=None, wf=None: _mean(covered, wr)}
 
-# %% ../nbs/02d_distances.ipynb #9b18d9af
+# %% ../nbs/02d_distances.ipynb #0664785f
 def _half_of(sample, seed, name):
     ids = rng(seed, "two-sample", name).permutation(np.unique(sample.patients))
     return np.isin(sample.patients, ids[:len(ids)//2])
@@ -163,7 +162,7 @@ def two_sample(
         right[~half] = found.predict(x[~half]) == label[~half]
     return {"two-sample accuracy": lambda wr=None, wf=None: (_mean(right[label == 0], wr)+_mean(right[label == 1], wf))/2}
 
-# %% ../nbs/02d_distances.ipynb #5e5c6f6f
+# %% ../nbs/02d_distances.ipynb #b72f6116
 def mixing(
     real:Sample, fake:Sample, seed:int=0,   # features; nothing is drawn here
     k:int=10                                # neighbours
@@ -177,7 +176,7 @@ def mixing(
     share = (near < len(x)).mean(1)*(len(x)+len(y)-1)/len(x)
     return {"mixing of neighbours": lambda wr=None, wf=None: _mean(share, wf)}
 
-# %% ../nbs/02d_distances.ipynb #b15b36b9
+# %% ../nbs/02d_distances.ipynb #7572a2d6
 def power_spectra(
     pixels:np.ndarray    # (N,S,S) uint8
 ) -> np.ndarray:         # (N,S,S//2+1) power, rows and columns by frequency as in numpy.fft.rfft2
@@ -191,7 +190,7 @@ def power_spectra(
         out[i:i+200] = np.abs(np.fft.rfft2(x*window))**2
     return out+(window**2).sum()/12
 
-# %% ../nbs/02d_distances.ipynb #f51219df
+# %% ../nbs/02d_distances.ipynb #17cbeb93
 def frequencies(
     shape    # of a patch: rows, columns
 ):           # (S,S//2+1) vertical, horizontal and radial frequency in cycles a pixel
@@ -211,7 +210,7 @@ def spectral_slopes(
     x = np.array([np.log(radial[ring == r]).mean() for r in rings])
     return (y @ (x-x.mean()))/((x-x.mean())**2).sum()
 
-# %% ../nbs/02d_distances.ipynb #c061bf6c
+# %% ../nbs/02d_distances.ipynb #8ba2c346
 def stride_frequencies(
     shape, periods=(2, 4, 8)    # of a patch; the periods of the grid, in pixels
 ) -> list:                      # (row, column) of peaks in `power_spectra`, each with the places it is compared to
@@ -234,7 +233,7 @@ def checkerboard_parts(
     places = stride_frequencies(shape)
     return np.stack([power[:, r, c] for (r, c), _ in places], 1), np.stack([power[:, [a for a, _ in near], [b for _, b in near]].mean(1) for _, near in places], 1)
 
-# %% ../nbs/02d_distances.ipynb #b03d0f8d
+# %% ../nbs/02d_distances.ipynb #779fe60d
 def checkerboard_index(
     at:np.ndarray, around:np.ndarray, weights=None   # from `checkerboard_parts`, and how often each patch counts
 ) -> float:
@@ -257,7 +256,7 @@ def spectral(
     return {"spectral slope, difference": lambda wr=None, wf=None: abs(_mean(t, wf)-_mean(s, wr)),
             "checkerboard index": lambda wr=None, wf=None: checkerboard_index(at, around, wf)}
 
-# %% ../nbs/02d_distances.ipynb #53c094da
+# %% ../nbs/02d_distances.ipynb #6330076f
 def patient_halves(
     patients,      # (N,) the patient of each patch
     seed:int=0     # which patients are in which half
@@ -272,7 +271,7 @@ def patient_halves(
     n = min(mine.sum(), (~mine).sum())
     return np.flatnonzero(mine)[:n], np.flatnonzero(~mine)[:n]
 
-# %% ../nbs/02d_distances.ipynb #35d8c20c
+# %% ../nbs/02d_distances.ipynb #455e3d9b
 BETTER = dict.fromkeys(["precision", "recall", "density", "coverage", "mixing of neighbours"], "high")     # of all others a low value is good
 
 def floor_values(
@@ -289,7 +288,7 @@ def floor_values(
         rows.append({name: (matched[name](), floor[name]()) for name in matched})
     return {name: np.array([r[name] for r in rows]) for name in rows[0]}, (min(sizes), max(sizes))
 
-# %% ../nbs/02d_distances.ipynb #7a63f2a7
+# %% ../nbs/02d_distances.ipynb #66427c4f
 def bootstrap_spread(
     found:dict, real:Sample, fake:Sample,   # what a measure returned, and for which samples
     draws:int=200, seed:int=0               # how many draws, and which
@@ -300,7 +299,7 @@ def bootstrap_spread(
     if len(usable) < 2: return dict.fromkeys(found)
     return {name: float(np.std([f(w, v) for w, v in usable], ddof=1)) for name, f in found.items()}
 
-# %% ../nbs/02d_distances.ipynb #a4fbab86
+# %% ../nbs/02d_distances.ipynb #03057fd7
 def verdict(
     name:str, pairs:np.ndarray    # of the measure, and its (repeats,2) matched and floor
 ) -> str:
@@ -334,7 +333,7 @@ def _around(name, value, sd):
     if name != "KID": low = max(low, 0.)
     return [low, min(high, 1.) if name in ("precision", "recall", "coverage", "two-sample accuracy") else high]
 
-# %% ../nbs/02d_distances.ipynb #50f36f9f
+# %% ../nbs/02d_distances.ipynb #b7af007b
 def distance_and_floor(
     real:np.ndarray, patients,   # (N,d) features of real patches, (N,) their patients
     fake:np.ndarray,             # (M,d) features of fakes
