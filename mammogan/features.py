@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['ENDINGS', 'INCEPTION', 'TEXTURE', 'FEATURES', 'Pictures', 'check_pixels', 'read_grey', 'folder_of_pictures',
            'open_pictures', 'Extractor', 'checked_features', 'kept_features', 'inception_file', 'inception_network',
-           'random_inception', 'GreyInception', 'InceptionRunner', 'inception_features', 'inception_extractor',
-           'FeatureClassifierRun', 'feature_classifier', 'classifier_extractor', 'own_classifier_extractor',
-           'haar_step', 'texture_features', 'dinov2_extractor', 'radiomics_extractor', 'extractors_for']
+           'random_inception', 'JoinedConvolution', 'join_convolutions', 'GreyInception', 'InceptionRunner',
+           'inception_features', 'inception_extractor', 'FeatureClassifierRun', 'feature_classifier',
+           'classifier_extractor', 'own_classifier_extractor', 'haar_step', 'texture_features', 'dinov2_extractor',
+           'radiomics_extractor', 'extractors_for']
 
-# %% ../nbs/02c_features.ipynb #4dc70b42
-import copy, hashlib, importlib, os, re, tempfile, warnings
+# %% ../nbs/02c_features.ipynb #0c253ba1
+import copy, hashlib, importlib, os, re, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from .classifier import classification_metrics, ClassifierConfig, CLASSIFIERS, l
 from .core import check_choice, fingerprint, home, ParameterError, Progress, read_json, replacing, rng, Run, RunStore, seed_for
 from .dataset import load_patches, make_folds, PatchSet, rejections
 
-# %% ../nbs/02c_features.ipynb #bb3b5e12
+# %% ../nbs/02c_features.ipynb #3f5ac7a7
 @dataclass
 class Pictures:
     "Patches to compare, and whose they are"
@@ -41,7 +42,7 @@ class Pictures:
     def __post_init__(self): self.pixels, self.patients = check_pixels(self.pixels, self.name), np.asarray(self.patients).astype(str)
     def __len__(self): return len(self.pixels)
 
-# %% ../nbs/02c_features.ipynb #bf2cc2b7
+# %% ../nbs/02c_features.ipynb #38440b72
 def check_pixels(
     pixels,        # what should be (N,S,S) uint8; one channel of length 1 is taken away
     name="array"   # said in the error
@@ -56,7 +57,7 @@ def check_pixels(
     if x.ndim != 3 or not x.size: raise ValueError(f"{name} has the shape {x.shape}; (N,S,S) with N above 0 is needed.")
     return x
 
-# %% ../nbs/02c_features.ipynb #e203f1f8
+# %% ../nbs/02c_features.ipynb #fea76217
 ENDINGS = {".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}   # pytorch-fid's
 
 def read_grey(
@@ -71,7 +72,7 @@ def read_grey(
     except Exception as e: return f"it cannot be read as a picture ({str(e).splitlines()[0] if str(e) else type(e).__name__})"
     return x[..., 0] if (x == x[..., :1]).all() else "it has colours; grey patches are compared"
 
-# %% ../nbs/02c_features.ipynb #22363831
+# %% ../nbs/02c_features.ipynb #3195b7be
 def folder_of_pictures(
     folder,           # searched through, subfolders included
     pattern:str=""    # a regular expression with a group `patient`; empty for ids like P_00004 where every name has one
@@ -95,7 +96,7 @@ def _patients(names, pattern):
     if pattern: raise ParameterError(f"pattern={pattern!r} finds no patient in the name of {names[found.index(None)]}.")
     return [str(i) for i in range(len(names))], ("patients unknown: every picture counts as a patient of its own, and intervals are too narrow",)
 
-# %% ../nbs/02c_features.ipynb #0996b707
+# %% ../nbs/02c_features.ipynb #6db90f86
 def open_pictures(
     where,                    # a folder that `mammogan_prepare` made, a folder of pictures, or a .npy file of (N,S,S) uint8
     pattern:str="",           # of a folder of pictures: where the patient stands in a name
@@ -112,7 +113,7 @@ def open_pictures(
     if not len(ps.positives): raise ValueError(f"{where} holds no lesion: there is nothing to compare with.")
     return Pictures(ps.positives.normalised(normalise), ps.positives.rows.patient, where.name, patches=ps)
 
-# %% ../nbs/02c_features.ipynb #1c9c4189
+# %% ../nbs/02c_features.ipynb #2f45cf6f
 @dataclass(frozen=True)
 class Extractor:
     "A kind of features"
@@ -132,7 +133,7 @@ def checked_features(
     if bad.any(): raise ValueError(f"{name} gives features that are not numbers for {bad.sum()} of {len(bad)} patches, the first is row {np.flatnonzero(bad)[0]}.")
     return features
 
-# %% ../nbs/02c_features.ipynb #9c60c5cd
+# %% ../nbs/02c_features.ipynb #0cb10c34
 def kept_features(
     extractor:Extractor, pixels:np.ndarray,   # which kind, of (N,S,S) uint8 patches
     folder=None                               # where they are kept; None for `features` in MAMMOGAN_HOME
@@ -143,7 +144,7 @@ def kept_features(
         with replacing(path) as beside: np.save(beside, extractor(pixels))
     return np.load(path)
 
-# %% ../nbs/02c_features.ipynb #e16bae0a
+# %% ../nbs/02c_features.ipynb #15c8d44b
 INCEPTION = "pt_inception-2015-12-05-6726825d.pth"   # pytorch-fid's weights; the digits begin the file's SHA-256
 
 def _hash_begins(path):
@@ -168,7 +169,7 @@ def _fetch_inception(path):
     try: torch.hub.download_url_to_file(FID_WEIGHTS_URL, str(path), hash_prefix="6726825d", progress=False)
     except Exception as e: raise ParameterError(f"Inception's weights cannot be downloaded ({type(e).__name__}). Fetch {FID_WEIGHTS_URL} with another machine and set MAMMOGAN_INCEPTION to the file's path.") from e
 
-# %% ../nbs/02c_features.ipynb #617759ab
+# %% ../nbs/02c_features.ipynb #55383b97
 def inception_network(
     weights    # a file with the state of pytorch-fid's InceptionV3
 ) -> nn.Module:  # (B,3,S,S) in [0,1] to a list of one (B,2048,1,1)
@@ -179,7 +180,7 @@ def inception_network(
     try: return inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
     finally: inception.load_state_dict_from_url = fetch
 
-# %% ../nbs/02c_features.ipynb #39a5f98d
+# %% ../nbs/02c_features.ipynb #a904c689
 def random_inception(
     path,          # where the state is written
     seed:int=0     # of the weights
@@ -195,63 +196,70 @@ def random_inception(
     torch.save(made["net"].state_dict(), path)
     return Path(path)
 
-# %% ../nbs/02c_features.ipynb #838077ed
+# %% ../nbs/02c_features.ipynb #63257f26
+class JoinedConvolution(nn.Module):
+    "A convolution, its batch normalisation and its ReLU in one step"
+    def __init__(self, basic):
+        super().__init__()
+        self.conv, self.packed = nn.utils.fuse_conv_bn_eval(basic.conv, basic.bn), None
+        self.how = [list(v) for v in (self.conv.padding, self.conv.stride, self.conv.dilation)]
+
+    def forward(self, x):
+        if x.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"): return F.relu(self.conv(x), inplace=True)
+        if self.packed is None: self.packed = torch.ops.mkldnn._reorder_convolution_weight(self.conv.weight.detach(), *self.how, 1, list(x.shape))
+        return torch.ops.mkldnn._convolution_pointwise(x, self.packed, self.conv.bias.detach(), *self.how, 1, "relu", [], "")
+
+def join_convolutions(
+    module:nn.Module    # of torchvision's Inception; its `BasicConv2d` are replaced in place
+):
+    "Replace each convolution with normalisation and ReLU by one step"
+    for name, child in module.named_children():
+        if type(child).__name__ == "BasicConv2d": setattr(module, name, JoinedConvolution(child))
+        else: join_convolutions(child)
+
+# %% ../nbs/02c_features.ipynb #12eaca76
 class GreyInception(nn.Module):
-    "pytorch-fid's InceptionV3 for grey patches, batch normalisation folded in: (B,1,S,S) in [0,1] to (B,2048)"
+    "pytorch-fid's InceptionV3 for grey patches: (B,1,S,S) in [0,1] to (B,2048)"
     def __init__(self, net):
         super().__init__()
         self.blocks = copy.deepcopy(net.blocks)
-        for m in self.blocks.modules():
-            if type(m).__name__ == "BasicConv2d": m.conv, m.bn = nn.utils.fuse_conv_bn_eval(m.conv, m.bn), nn.Identity()
+        join_convolutions(self.blocks)
         first = self.blocks[0][0].conv
         first.weight, first.in_channels = nn.Parameter(first.weight.sum(1, keepdim=True), requires_grad=False), 1
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x):
-        x = 2*F.interpolate(x, size=(299, 299), mode="bilinear", align_corners=False)-1
+        x = (2*F.interpolate(x, size=(299, 299), mode="bilinear", align_corners=False)-1).contiguous(memory_format=torch.channels_last)
         for block in self.blocks: x = block(x)
         return x.flatten(1)
 
-# %% ../nbs/02c_features.ipynb #2970d8dd
+# %% ../nbs/02c_features.ipynb #2c072e11
 class InceptionRunner:
     "pytorch-fid's features of grey patches, on the processor or a graphics card"
     def __init__(self,
         weights,               # a file with the state of pytorch-fid's InceptionV3
         precision="float32",   # or `bf16`: quicker where the processor knows it, and rough
-        batch:int=32           # patches at a time
+        batch:int=8            # patches at a time
     ):
         self.dtype = dict(float32=torch.float32, bf16=torch.bfloat16)[check_choice("precision", precision, ("float32", "bf16"))]
-        self.device, self.batch, self.compiled = torch.device("cuda" if torch.cuda.is_available() else "cpu"), batch, {}
+        self.device, self.batch = torch.device("cuda" if torch.cuda.is_available() else "cpu"), batch
         self.net = GreyInception(inception_network(weights)).eval().to(self.device, self.dtype)
-        if self.dtype == torch.bfloat16 or self.device.type == "cuda": self.net = self.net.to(memory_format=torch.channels_last)
-
-    def compile(self, x):
-        "The network made ready for batches of one shape"
-        if self.device.type == "cuda" or self.dtype == torch.bfloat16: return self.net
-        if x.shape not in self.compiled:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self.compiled[x.shape] = torch.jit.optimize_for_inference(torch.jit.trace(self.net, x, check_trace=False))
-        return self.compiled[x.shape]
 
     @torch.inference_mode()
     def __call__(self, pixels):
-        n, out = min(self.batch, len(pixels)), []
-        for i in Progress(range(0, len(pixels), n), desc="Inception"):
-            part = pixels[i:i+n]
-            x = torch.from_numpy(np.concatenate([part, np.zeros((n-len(part), *part.shape[1:]), np.uint8)])).unsqueeze(1).to(self.device, self.dtype)/255
-            out.append(self.compile(x)(x)[:len(part)].float().cpu())
-        return torch.cat(out).numpy()
+        parts = torch.from_numpy(np.ascontiguousarray(pixels)).unsqueeze(1).split(self.batch)
+        return torch.cat([self.net(p.to(self.device, torch.float32).div(255).to(self.dtype)).float().cpu() for p in Progress(parts, desc="Inception")]).numpy()
 
 def inception_features(
     pixels:np.ndarray,   # (N,S,S) uint8; grey becomes three equal channels, as pytorch-fid's conversion to RGB does
     weights,             # a file with the state of pytorch-fid's InceptionV3
-    batch:int=32,        # patches at a time
+    batch:int=8,         # patches at a time
     precision="float32"  # or `bf16`
 ) -> np.ndarray:         # (N,2048)
     "What pytorch-fid computes FID from"
     return InceptionRunner(weights, precision, batch)(pixels)
 
-# %% ../nbs/02c_features.ipynb #59afbb8f
+# %% ../nbs/02c_features.ipynb #ae73d668
 def inception_extractor(
     weights,               # a file with the state of pytorch-fid's InceptionV3
     precision="float32"    # or `bf16`
@@ -263,7 +271,7 @@ def inception_extractor(
         return runner[0](pixels)
     return Extractor("Inception" if precision == "float32" else f"Inception in {precision}", compute, f"inception-{_hash_begins(weights)}-{precision}-1")
 
-# %% ../nbs/02c_features.ipynb #c29d8d62
+# %% ../nbs/02c_features.ipynb #3f62550b
 @dataclass(frozen=True)
 class FeatureClassifierRun(Run):
     "A classifier whose features describe patches"
@@ -294,7 +302,7 @@ def _balanced(ps, rows, most, seed):
     lesion = ps.rows.label.values[rows] == 1
     return ps[np.sort(np.concatenate([rng(seed, "feature classifier", kind).permutation(rows[of])[:min(most, lesion.sum())] for kind, of in (("lesion", lesion), ("normal", ~lesion))]))]
 
-# %% ../nbs/02c_features.ipynb #a58fc2f9
+# %% ../nbs/02c_features.ipynb #dde0c647
 def classifier_extractor(
     folder,        # where `save_classifier` wrote
     about:str=""   # what it was trained on, for the name
@@ -312,7 +320,7 @@ def own_classifier_extractor(
     m = read_json(folder/"metrics.json")
     return classifier_extractor(folder, f"trained on {m['lesions']} lesions of {m['training_patients']} patients of this set, AUC {m['auc']:.2f} on others")
 
-# %% ../nbs/02c_features.ipynb #5c53c01b
+# %% ../nbs/02c_features.ipynb #9bd32fe6
 def haar_step(
     x:np.ndarray    # (N,S,S), S even
 ):                  # (N,S/2,S/2) averages, and (N,3,S/2,S/2) horizontal, vertical and diagonal details
@@ -320,7 +328,7 @@ def haar_step(
     a, b, c, d = x[:, ::2, ::2], x[:, ::2, 1::2], x[:, 1::2, ::2], x[:, 1::2, 1::2]
     return (a+b+c+d)/2, np.stack([a-b+c-d, a+b-c-d, a-b-c+d], 1)/2
 
-# %% ../nbs/02c_features.ipynb #9cb01e32
+# %% ../nbs/02c_features.ipynb #92301b97
 def _cells(x, n):
     "Means over n by n cells of the last two axes; pixels that do not fill a cell are left out at the far edges"
     s, t = x.shape[-2]//n, x.shape[-1]//n
@@ -343,7 +351,7 @@ def texture_features(
 
 TEXTURE = Extractor("texture (grey values and wavelet energies)", texture_features, "texture-1", scaled=True)
 
-# %% ../nbs/02c_features.ipynb #91bd7fe6
+# %% ../nbs/02c_features.ipynb #bda5ef61
 def _extra(module, package, wanted_for):
     try: return importlib.import_module(module)
     except ImportError as e: raise ParameterError(f"{wanted_for} need {package}, which is not installed or cannot be imported ({e}): pip install {package}, or choose other features.") from e
@@ -363,7 +371,7 @@ def dinov2_extractor(
         return torch.cat([net(p)[0] for p in Progress(parts, desc="DINOv2")]).numpy()
     return Extractor(f"DINOv2 ({model})", compute, f"{model}-1")
 
-# %% ../nbs/02c_features.ipynb #875c83ad
+# %% ../nbs/02c_features.ipynb #8c40bc3f
 def radiomics_extractor(
     workers:int=1    # processes that frd-score starts
 ) -> Extractor:
@@ -377,7 +385,7 @@ def radiomics_extractor(
             except ImportError as e: raise ParameterError(f"Radiomics features need pyradiomics: {e}") from e
     return Extractor("radiomics (frd-score)", compute, "radiomics-v1-1", scaled=True)
 
-# %% ../nbs/02c_features.ipynb #04413bea
+# %% ../nbs/02c_features.ipynb #56082f65
 FEATURES = ("auto", "inception", "inception-bf16", "classifier", "texture", "dinov2", "radiomics")
 
 def extractors_for(
