@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED_F1', 'PUBLISHED_AUC', 'numbers', 'chosen_modes', 'experiments', 'study', 'summary', 'interval_name',
-           'f1_draws', 'paired_bootstrap', 'corrected_t', 'read_scores', 'comparisons', 'published', 'our_lines',
-           'check_table', 'apart', 'figure_4_legend', 'figure_4', 'flow_counts', 'save_study_figures', 'figures_folder',
-           'positives_word', 'stored_sizes', 'verdict']
+           'read_scores', 'compared', 'comparisons', 'exchange', 'at_specificity', 'published', 'beside_published',
+           'our_lines', 'check_table', 'apart', 'figure_4_legend', 'figure_4', 'flow_counts', 'save_study_figures',
+           'figures_folder', 'positives_word', 'stored_sizes', 'verdict']
 
 # %% ../nbs/04_augmentation.ipynb #2b5f38a1
 import textwrap
@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 import matplotlib.pyplot as plt
 
-from .classifier import patient_draws
-from .core import check_choice, check_number, ParameterError, read_json, rng, RunStore
+from .core import check_choice, check_number, ParameterError, read_json, RunStore
 from .dataset import PatchSet
 from .drawing import COLOURS, MODES as LOOKS, mode_style, paper_style, save_figure
 from .experiment import Experiment, ModeRun, PAPER_MODES, run_experiments, STUDIES
 from .sources import figure_facts, PREPARE, SOURCES
+from .statistics import corrected_t, effect_size, holm, paired_bootstrap, real_lesions_worth, sensitivity_at
 
 # %% ../nbs/04_augmentation.ipynb #f3baa2ac
 def numbers(
@@ -90,63 +90,56 @@ def interval_name(table:pd.DataFrame) -> str:
     if (runs == 1).all(): return f"one fold: 95 % bootstrap over {table.patients.max()} patients"
     return f"± one standard deviation of {runs.max()} runs"
 
-# %% ../nbs/04_augmentation.ipynb #facd3031
-def f1_draws(
-    scores:pd.DataFrame,   # a row a test patch: label, score
-    weights:np.ndarray,    # (draws,N) how often each patch counts
-    threshold=.5           # scores above it are called lesions
-) -> np.ndarray:           # (draws,)
-    "F1 of a table of test scores on each draw of patients"
-    label, called = scores.label.values == 1, scores.score.values > threshold
-    tp, wrong = weights @ (label & called), weights @ (label != called)
-    return 2*tp/np.maximum(2*tp+wrong, 1)
-
-def paired_bootstrap(
-    a:pd.DataFrame, b:pd.DataFrame,   # scores of two modes on the same test patches: patient, label, score
-    draws:int=2000, seed:int=0
-) -> dict:
-    "F1 of `b` less F1 of `a`, with its middle 95 % over patients"
-    if not (a.patient.values == b.patient.values).all(): raise ValueError("The two modes were tested on different patches; they cannot be paired.")
-    w = patient_draws(a.patient, draws, seed)
-    d, whole = f1_draws(b, w)-f1_draws(a, w), np.ones((1, len(a)), int)
-    low, high = np.quantile(d, [.025, .975])
-    return dict(difference=float((f1_draws(b, whole)-f1_draws(a, whole))[0]), low=float(low), high=float(high))
-
-# %% ../nbs/04_augmentation.ipynb #a185e019
-def corrected_t(
-    differences,              # one a run: two modes on the same fold and seed
-    test_share:float=1/3,    # share of the patches that a run tests on
-    train_share:float=.6     # share that it trains on
-) -> dict:
-    "The corrected resampled t-test (Nadeau and Bengio 2003): mean difference, 95 % interval, p"
-    from scipy import stats
-    d = np.asarray(differences, float); n = len(d)
-    if n < 2: raise ValueError("A test over runs needs at least 2 of them.")
-    se = np.sqrt((1/n + test_share/train_share)*d.var(ddof=1))
-    half = stats.t.ppf(.975, n-1)*se
-    p = 2*stats.t.sf(abs(d.mean())/se, n-1) if se else float(d.mean() == 0)
-    return dict(difference=float(d.mean()), low=float(d.mean()-half), high=float(d.mean()+half), p=float(p))
-
 # %% ../nbs/04_augmentation.ipynb #a9d7706d
-def read_scores(store:RunStore, e:Experiment, mode:str) -> pd.DataFrame:
+def read_scores(
+    store:RunStore, e:Experiment, mode:str   # where runs are kept, and which run of the study
+) -> pd.DataFrame:                           # a row a test patch: patient, label, score
     "The test scores of a run of the study"
     return pd.read_parquet(store.folder(e.run(mode))/"scores.parquet")
 
+def compared(
+    store:RunStore, made, table:pd.DataFrame,   # experiments of one size and their rows
+    mode:str, against:str
+) -> dict:                                      # difference, low, high, p and effect where there are several runs
+    "F1 of a mode less F1 of another"
+    if len(made) == 1: return dict(paired_bootstrap(read_scores(store, made[0], against), read_scores(store, made[0], mode)), by="paired bootstrap over patients")
+    f1 = table.pivot(index=["fold", "seed"], columns="mode", values="f1")
+    d = (f1[mode]-f1[against]).values
+    return dict(corrected_t(d), effect=effect_size(d), by=f"corrected t-test over {len(d)} runs")
+
+# %% ../nbs/04_augmentation.ipynb #25cce9eb
 def comparisons(
     store:RunStore, made, table:pd.DataFrame,   # experiments and their table
     against="ORG"                               # the mode that the others are compared with
-) -> pd.DataFrame:                              # a row a size and mode
+) -> pd.DataFrame:                              # a row a size and mode; `p_holm` is adjusted for the number of rows
     "Each mode's F1 less that of `against`, by size, with an interval"
     rows = []
     for k in sorted({e.size for e in made}):
         mine, here = [e for e in made if e.size == k], table[table["size"] == k]
-        for mode in [m for m in here["mode"].unique() if m != against and against in set(here["mode"])]:
-            if len(mine) == 1: d = dict(paired_bootstrap(read_scores(store, mine[0], against), read_scores(store, mine[0], mode)), by="paired bootstrap over patients")
-            else:
-                f1 = here.pivot(index=["fold", "seed"], columns="mode", values="f1")
-                d = dict(corrected_t(f1[mode]-f1[against]), by=f"corrected t-test over {len(f1)} runs")
-            rows.append(dict(size=k, mode=mode, against=against, **d))
-    return pd.DataFrame(rows)
+        others = [m for m in here["mode"].unique() if m != against and against in set(here["mode"])]
+        rows += [dict(size=k, mode=m, against=against, **compared(store, mine, here, m, against)) for m in others]
+    found = pd.DataFrame(rows)
+    return found.assign(p_holm=holm(found.p)) if "p" in found else found
+
+# %% ../nbs/04_augmentation.ipynb #8707a9d6
+def exchange(
+    table:pd.DataFrame,   # a row a run, from `study`
+    against="ORG"         # whose learning curve it is
+) -> pd.DataFrame:        # a row a size and mode: worth, low, high in real lesions; empty where there is no curve
+    "What each mode is worth in real lesions, by size"
+    modes = [m for m in table["mode"].unique() if m != against]
+    if against not in set(table["mode"]) or table["size"].nunique() < 2: return pd.DataFrame()
+    return pd.DataFrame([real_lesions_worth(table, m, k, against=against) for k in sorted(table["size"].unique()) for m in modes])
+
+# %% ../nbs/04_augmentation.ipynb #bb70d9e6
+def at_specificity(
+    store:RunStore, made, table:pd.DataFrame,   # experiments and their table
+    specificity:float=.95                       # share of normal patches that are to be called normal
+) -> pd.DataFrame:                              # the table with one column more
+    "The study's table with the sensitivity at a specificity of each run"
+    known = {(e.size, e.fold, e.seed): e for e in made}
+    found = [sensitivity_at(read_scores(store, known[r["size"], r.fold, r.seed], r["mode"]), specificity) for _, r in table.iterrows()]
+    return table.assign(**{f"sensitivity_{round(100*specificity)}": found})
 
 # %% ../nbs/04_augmentation.ipynb #03e4acda
 def published(
@@ -163,6 +156,15 @@ PUBLISHED_F1 = published('f1', # Alyafi, Marti, Diaz 2019, poster, Figure 4; rea
 PUBLISHED_AUC = published('auc', # Alyafi 2019, master thesis of the same title, table of AUC
     ORG=(.9836, .9848, .9896, .9990, .9989, .9989), GAN=(.9843, .9902, .9984, .9997, .9993, .9987),
     Aug_ORG=(.9877, .9896, .9982, .9998, .9997, .9999), Aug_GAN=(.9902, .9984, .9996, .9990, .9998, .9999))
+
+# %% ../nbs/04_augmentation.ipynb #bd092895
+def beside_published(
+    f1:pd.DataFrame   # from `summary`: mode, size, f1, low, high
+) -> pd.DataFrame:    # with the published F1, the difference, and what it says
+    "Ours, published, difference, verdict in words"
+    both = f1.merge(PUBLISHED_F1.rename(columns=dict(f1="published")), on=["size", "mode"], how="left")
+    said = np.select([both.published.isna(), both.published > both.high, both.published < both.low], ["not published", "published is above our interval", "published is below our interval"], "published lies in our interval")
+    return both.assign(difference=both.f1-both.published, verdict=said)
 
 # %% ../nbs/04_augmentation.ipynb #68ccc49a
 def our_lines(
@@ -296,5 +298,7 @@ def verdict(
         how = "higher than" if r.low > 0 else "lower than" if r.high < 0 else "not distinguishable from"
         said.append(f"With k = {r.size}, F1 of {r.mode} is {how} that of {r.against} (difference {r.difference:+.3f}, 95 % interval {r.low:+.3f} to {r.high:+.3f}, {r.by}).")
     where = "These are simulated mammograms: nothing follows for real ones." if data == "phantom" else "This holds for these patients and this split."
-    several = ["The intervals are not widened for the number of comparisons."]*(len(said) > 1)
+    adjusted = "p_holm" in against
+    if adjusted: said.append(f"After Holm's correction {(against.p_holm < .05).sum()} of {len(against)} differences are significant at 5 %.")
+    several = ["The intervals are not widened for the number of comparisons."]*(len(against) > 1)
     return " ".join([f"On {data} ({preset}):", *said, *several, where])

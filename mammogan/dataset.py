@@ -46,6 +46,7 @@ class Archive:
     rejected:pd.DataFrame = field(default_factory=rejections)  # what the reader had to leave out, with reasons
     mask:str = "nonzero"     # how the breast is told from the background here
     positives:str = "mass"   # which lesions a study of this archive takes as positives: a kind, `both`, or `any`
+    funnel:list = None       # what the criteria of a selection left, as `archives.funnel` counts it
 
     def __post_init__(self):
         self.images = self.images.reindex(columns=IMAGE_COLUMNS)
@@ -342,7 +343,7 @@ def _assemble(parts, out, archive, config, seed):
     for t in tables.values(): t.close()
     if not total: raise ValueError(f"No patch could be cut from the {len(archive.images)} images in {archive.root}. {_reasons(pd.read_parquet(out/'rejected.parquet'))}")
     write_json(out/"dataset.json", dict(archive=archive.name, tables=_tables(archive), seed=seed, positives=archive.positives, config=asdict(config),
-                                        fingerprint=fingerprint(pixel_hash, hashes), account=account.checked()))
+                                        fingerprint=fingerprint(pixel_hash, hashes), account=account.checked(), funnel=archive.funnel))
 
 # %% ../nbs/01_dataset.ipynb #db57204a
 def _reasons(rejected, most=3):
@@ -359,7 +360,7 @@ def _check_archive(archive):
     orphan = ~lesions.image.isin(images.index)
     lost += [("lesion", o, "", f"it belongs to image {i}, which is not in the archive") for o, i in lesions.image[orphan].items()]
     return Archive(archive.name, archive.root, images, lesions[~orphan], archive.reader, pd.concat([archive.rejected, rejections(lost)], ignore_index=True),
-                   archive.mask, archive.positives)
+                   archive.mask, archive.positives, archive.funnel)
 
 # %% ../nbs/01_dataset.ipynb #87ec01c4
 def _tables(archive): return fingerprint(*[t.astype(str).reset_index().to_dict("list") for t in (archive.images, archive.lesions)])

@@ -77,7 +77,7 @@ def test_the_account_adds_up_and_the_rest_is_used(prepared, phantoms):
     assert a["lesions"] == a["lesions_used"] + a["lesions_rejected"]
     assert a["patients"] == whole["patients"] - 2                                   # the two without an imagedb
     assert whole["images_used"] - a["images_used"] == 2*2 + 4 + 1                   # theirs, four pictures, one header
-    assert set(prepared.rejected.what) == {"image", "lesion", "client", "record", "header", "normals"}
+    assert set(prepared.rejected.what) == {"image", "lesion", "client", "record", "header", "normals", "file"}
 
 
 def test_no_normal_tissue_is_cut_where_a_lesions_place_is_not_known(prepared):
