@@ -69,7 +69,7 @@ def files_without_rows(
     "Rejections of the files that no row names"
     return [("file", Path(f).stem, f, "on disk, but no row of the archive's tables names it") for f in sorted(set(found)-set(named))]
 
-# %% ../nbs/01a_archives.ipynb #800d40c3
+# %% ../nbs/01a_archives.ipynb #eb488c51
 def rows_and_files(
     root,         # the archive's folder
     named,        # the files that the archive's tables name, relative to `root`
@@ -130,7 +130,7 @@ def linked_lesions(text) -> list:
     "The lesions' numbers in a mark's `LinkedNBSSLesionNumber`: `1,2`, or `UNLINKED`"
     return [str(int(n)) for n in str(text).split(",") if n.strip().isdigit()]
 
-# %% ../nbs/01a_archives.ipynb #23f38cc0
+# %% ../nbs/01a_archives.ipynb #63694588
 def lesion_status(
     nbss:dict,          # screening record of a client
     episode:str,        # the episode of the lesion's study
@@ -165,7 +165,7 @@ def _client_studies(folder):
     if not isinstance(found.get("STUDIES"), dict): raise ValueError(f"{file} lists no STUDIES.")
     return found["STUDIES"]
 
-# %% ../nbs/01a_archives.ipynb #7b105f36
+# %% ../nbs/01a_archives.ipynb #25df32e6
 def _study_images(inside):
     "(image id, its marks by their ids) for every image of a study"
     for series in inside.values():
@@ -211,7 +211,7 @@ def _read_client(job):
         if len(out["lesions"]) > marked: out["rejected"] += _no_episode(nbss, episode, study, folder)
     return out
 
-# %% ../nbs/01a_archives.ipynb #e0020bd8
+# %% ../nbs/01a_archives.ipynb #2e9e9c66
 def _read_image(out, folder, study, episode, image, marks, nbss, there):
     "Add one image and its marks to `out`"
     file = f"images/{folder.name}/{study}/{image}.dcm"
@@ -241,14 +241,14 @@ def read_omidb(
     images, lesions, rejected, named = ([r for p in parts for r in p[k]] for k in ("images", "lesions", "rejected", "named"))
     return Archive("omidb", root, table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture, rejections(rejected+files_without_rows(found, named)))
 
-# %% ../nbs/01a_archives.ipynb #85cd72e5
+# %% ../nbs/01a_archives.ipynb #5294edf3
 def _simulated_header(draw):
     "A DICOM header in JSON, of one machine or another, with 48 tags that no reader needs"
     model, intent = ("Lorad Selenia", "FOR PRESENTATION") if draw.random() < .25 else (str(draw.choice(["Lorad Selenia", "Selenia Dimensions"])), "FOR PROCESSING")
     values = dict(manufacturer="HOLOGIC, Inc.", model=model, intent=intent, tube_current=100, magnification=1., pixel_mm=.07, laterality=str(draw.choice(["L", "R"])), view=str(draw.choice(["CC", "MLO"])))
     return {**{_tags[k]: dict(vr="LO", Value=[v]) for k, v in values.items()}, **{f"0019{i:04X}": dict(vr="LO", Value=["a tag that is not read"]) for i in range(48)}}
 
-# %% ../nbs/01a_archives.ipynb #db792e11
+# %% ../nbs/01a_archives.ipynb #1cdb2372
 def _simulated_client(job):
     "Write one client of a simulated delivery"
     folder, name, images, seed = job
@@ -264,7 +264,7 @@ def _simulated_client(job):
     record = {episode: dict(EpisodeType="F", BIOPSYWIDE=dict(L={"1": dict(Opinion="B5")}, left_opinion="Malignant"))}
     for kind, found in dict(imagedb=dict(Site="simulated", STUDIES=studies), nbss=record).items(): (Path(folder)/"data"/name/f"{kind}_{name}.json").write_text(json.dumps(found))
 
-# %% ../nbs/01a_archives.ipynb #4296d2e1
+# %% ../nbs/01a_archives.ipynb #1bc60288
 def simulated_delivery(
     folder,                     # where it goes; must not exist yet
     clients:int=3700,           # women
@@ -277,7 +277,7 @@ def simulated_delivery(
     pmap(_simulated_client, [(folder, f"demd{i}", images_per_client, seed) for i in range(1, clients+1)], workers, "simulated clients")
     return folder
 
-# %% ../nbs/01a_archives.ipynb #f6e0e430
+# %% ../nbs/01a_archives.ipynb #63335779
 _sheet_columns = dict(id=["ImageSOPIUID"], patient=["ClientID"], study=["StudyIUID"], batch=["BatchID"], laterality=["ImageLaterality", "Laterality"], view=["ViewPosition"],
                       manufacturer=["Manufacturer"], model=["ManufacturersModelName", "ManufacturerModelName"], intent=["PresentationIntentType"], tube_current=["XRayTubeCurrent"],
                       magnification=["EstimatedRadiographicMagnificationFactor"], lesion=["LesionID"], status=["Status"])
@@ -295,7 +295,7 @@ def cell(row, column):
     "What a row says in the first of a column's names that it has"
     return next((t for name in _plain_columns[column] if (t := cell_text(row.get(name))) is not None), None)
 
-# %% ../nbs/01a_archives.ipynb #e2ec9f9b
+# %% ../nbs/01a_archives.ipynb #ea333fb9
 def _old_sheets(file):
     "The first two sheets of an .xls, a list of cells a row; a cell with an error is blank"
     import xlrd
@@ -311,7 +311,7 @@ def _new_sheets(file):
     try: return [[[None if c in ERROR_CODES else c for c in row] for row in s.iter_rows(values_only=True)] for s in book.worksheets[:2]]
     finally: book.close()
 
-# %% ../nbs/01a_archives.ipynb #1b2d6f07
+# %% ../nbs/01a_archives.ipynb #ed514fd0
 def _head_and_rows(sheet): return ([_plain_name(c) for c in sheet[0]], sheet[1:]) if sheet else ([], [])
 
 def read_sheets(
@@ -325,13 +325,13 @@ def read_sheets(
     if len(sheets) < 2: raise ValueError(f"{file} has one sheet; the second, with the lesions, is missing.")
     return [[(n, dict(zip(names, row))) for n, row in enumerate(rows, 2) if any(c not in (None, "") for c in row)] for names, rows in map(_head_and_rows, sheets)]
 
-# %% ../nbs/01a_archives.ipynb #a2616de7
+# %% ../nbs/01a_archives.ipynb #721f41cb
 def status_word(text) -> str:
     "A lesion's status as this package writes it; what is none of its words stays as it is, in small letters"
     said = str(text or "").strip().lower()
     return {"m": "malignant", "b": "benign", "n": "normal", "ci": "malignant", "interval cancer": "malignant"}.get(said, said)
 
-# %% ../nbs/01a_archives.ipynb #c7c76351
+# %% ../nbs/01a_archives.ipynb #4b43bdcb
 def _sheet_image(row, number, batch, name):
     "A row of sheet 0 as a row of images; or None and the reason"
     ids = {c: cell(row, c) for c in ("id", "patient", "study")}
@@ -349,7 +349,7 @@ def _sheet_lesion(row, number, image):
     mark = {**{k.upper(): row.get(k) for k in BOX}, **flags}
     return dict(id=f"{image}/{cell(row, 'lesion') or f'row {number}'}", image=image, **mark_columns(mark), status=status_word(cell(row, "status")))
 
-# %% ../nbs/01a_archives.ipynb #107ba6a5
+# %% ../nbs/01a_archives.ipynb #743e15cf
 def _sheet_lesions(rows, file_of, name):
     "Lesions and rejections of a batch's sheet 1; `file_of` gives the files of the images that sheet 0 lists"
     lesions, rejected, seen = [], [], {}
@@ -363,7 +363,7 @@ def _sheet_lesions(rows, file_of, name):
         lesions.append(dict(lesion, id=lesion["id"] + f"-{len(same)}"*(len(same) > 1)))
     return lesions, rejected
 
-# %% ../nbs/01a_archives.ipynb #c97a9932
+# %% ../nbs/01a_archives.ipynb #3ed751ba
 def _read_batch(job):
     "Images, lesions and rejections of one batch, before anybody has looked for the files"
     file, batch, name = job
@@ -374,7 +374,7 @@ def _read_batch(job):
     lesions, rejected = _sheet_lesions(lesion_rows, {i["id"]: i["file"] for i in images}, name)
     return images, lesions, [r for _, r in found if r]+rejected
 
-# %% ../nbs/01a_archives.ipynb #a51a2653
+# %% ../nbs/01a_archives.ipynb #a7d43992
 def _completed(job):
     "An image with what its DICOM header adds, and rejections"
     root, image = job
@@ -394,7 +394,7 @@ def complete_images(
     whole = dict(zip(asked, done))
     return [whole[n][0] if n in whole else i for n, i in enumerate(images)], [r for _, rejected in done for r in rejected]
 
-# %% ../nbs/01a_archives.ipynb #eb8c862a
+# %% ../nbs/01a_archives.ipynb #d53cd374
 def without_files(
     images, lesions, there, source    # dicts, the set of files that exist, and what lists the images
 ):                                    # the images and lesions that have a file, and rejections of the others
@@ -404,7 +404,7 @@ def without_files(
     rejected += [("lesion", l["id"], gone[l["image"]], "its image was left out") for l in lesions if l["image"] in gone]
     return [i for i in images if i["file"] in there], [l for l in lesions if l["image"] not in gone], rejected
 
-# %% ../nbs/01a_archives.ipynb #334e27bd
+# %% ../nbs/01a_archives.ipynb #24c7bcd4
 @reader("omidb-xls")
 def read_omidb_xls(
     data,           # the folder that holds `METADATA/` and a folder a batch
@@ -441,7 +441,7 @@ def first_failures(
         failed = [(column, v) if f is None and not good.get(v, False) else f for f, v in zip(failed, images[column])]
     return failed
 
-# %% ../nbs/01a_archives.ipynb #ee0a26b0
+# %% ../nbs/01a_archives.ipynb #6a3a5b79
 def select(
     archive:Archive,
     criteria:dict     # column of the table of images -> the values that are kept
@@ -456,10 +456,10 @@ def select(
     return Archive(archive.name, archive.root, archive.images[kept], archive.lesions[~lost], archive.reader,
                    pd.concat([archive.rejected, rejections(rejected)], ignore_index=True), archive.mask, archive.positives, json.loads(funnel(archive, criteria).to_json(orient="records")))
 
-# %% ../nbs/01a_archives.ipynb #9cb2f2c0
+# %% ../nbs/01a_archives.ipynb #bdff35e0
 def _step(name, images=None, lesions=None, patients=None): return dict(step=name, images=images, lesions=lesions, patients=patients)
 
-# %% ../nbs/01a_archives.ipynb #a444282d
+# %% ../nbs/01a_archives.ipynb #7ccb53e1
 def funnel(
     archive:Archive,  # before a selection is made
     criteria:dict     # as for `select`
@@ -477,7 +477,7 @@ def funnel(
         steps.append(_step(f"{column} is {' or '.join(map(str, allowed))}", len(left), int(lesions.image.isin(left.index).sum()), left.patient.nunique()))
     return pd.DataFrame(steps+[_step("files without a row", n["file"])]).astype(dict.fromkeys(["images", "lesions", "patients"], "Int64"))
 
-# %% ../nbs/01a_archives.ipynb #64204d9f
+# %% ../nbs/01a_archives.ipynb #07e2970c
 FOLDER_COLUMNS = ["file", "patient", *BOX, "kind", *KINDS, "status", "laterality", "view", "study", "pixel_mm"]
 
 def read_rows(
@@ -492,7 +492,7 @@ def read_rows(
     if separator == ";": rows = [{k: v.replace(",", ".") if k in (*BOX, "pixel_mm") else v for k, v in row.items()} for row in rows]
     return rows
 
-# %% ../nbs/01a_archives.ipynb #df763c23
+# %% ../nbs/01a_archives.ipynb #d7225b5d
 def _folder_table(root, data):
     "The one CSV of a folder: its name, its rows, and rejections of the columns that nobody knows"
     tables = sorted(p.name for p in root.iterdir() if p.suffix.lower() == ".csv" and not p.name.startswith("."))
@@ -509,7 +509,7 @@ def _row_kinds(row, where):
     strange = [w for w in words if w not in KINDS]
     return {k: k in words or is_set(row.get(k, "")) for k in KINDS}, [("kind", *where, f"{', '.join(strange)} is none of {', '.join(KINDS)}; the lesion is kept without it")]*bool(strange)
 
-# %% ../nbs/01a_archives.ipynb #1bac760d
+# %% ../nbs/01a_archives.ipynb #235b2b9a
 def _row_lesion(row, n, file):
     "A row's lesion, or None, and rejections"
     kinds, rejected = _row_kinds(row, (f"{file}/{n}", file))
@@ -525,7 +525,7 @@ def _rows_of_files(rows, name):
         elif any(row.values()): rejected.append(("row", f"row {n}", name, "it names no file"))
     return of_file, rejected
 
-# %% ../nbs/01a_archives.ipynb #41e8221a
+# %% ../nbs/01a_archives.ipynb #4fe1614e
 NO_PATIENT = "neither its row nor a DICOM header names its patient, and folds are divided by patients"
 
 def _folder_image(file, rows, told):
@@ -538,7 +538,7 @@ def _folder_image(file, rows, told):
     pixel = number(about.get("pixel_mm"))
     return dict(about, id=file, file=file, laterality=(about.get("laterality") or "")[:1].upper() or None, view=(about.get("view") or "").upper() or None, pixel_mm=None if np.isnan(pixel) else pixel), None
 
-# %% ../nbs/01a_archives.ipynb #6a21a2e6
+# %% ../nbs/01a_archives.ipynb #4cd6b460
 def _told(path):
     "What a DICOM file's header says, and None; or nothing and the reason"
     try: return read_header(path), None
@@ -554,7 +554,7 @@ def _mammograms_in(root):
     "All files below a folder that may be mammograms; DICOM files often have no suffix"
     return {f for f in files_on_disk(root, ["**/*"]) if Path(f).suffix.lower() in (*PICTURES, ".dcm", ".dicom", "")}
 
-# %% ../nbs/01a_archives.ipynb #15384760
+# %% ../nbs/01a_archives.ipynb #8b905c8a
 @reader("folder")
 def read_folder(
     data,           # the folder that holds mammograms and one CSV
