@@ -199,7 +199,7 @@ PAGE_BODY = """
   <p>Drag across a patch to change its brightness and contrast. The wheel, or two fingers, enlarge it.</p>
   <p>Take your time; how long you look is noted. Your answers stay in this browser until you save them, so you may close the page and go on later. Nothing is sent anywhere.</p>
   <form id="who">
-    <label>Your name, or a pseudonym<input id="reader" required pattern=".*\S.*" maxlength="60" autocomplete="off"></label>
+    <label>Your name, or a pseudonym<input id="reader" required pattern=".*[^ ].*" maxlength="60" autocomplete="off"></label>
     <label>Years of experience with mammograms<input id="experience" inputmode="decimal" pattern="[0-9]{1,2}([.,][0-9]+)?" maxlength="5" placeholder="may stay empty" autocomplete="off"></label>
     <button class="first" id="begin">Begin</button>
   </form>
