@@ -332,7 +332,7 @@ def _write_pixels(parts, path, size):
     total, seen = sum(np.load(f"{p}.npy", mmap_mode="r").shape[0] for p in parts), hashlib.sha256()
     with open(path, "wb") as f:
         np.lib.format.write_array_header_1_0(f, dict(descr="<u2", fortran_order=False, shape=(total, size, size)))
-        for p in parts: data = np.load(f"{p}.npy").tobytes(); seen.update(data); f.write(data)
+        for p in parts: data = np.load(f"{p}.npy").reshape(-1); seen.update(data); f.write(data)
     return total, seen.hexdigest()
 
 def _assemble(parts, out, archive, config, seed):
