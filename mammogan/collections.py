@@ -48,6 +48,7 @@ def number(
     except (TypeError, ValueError): return np.nan
     return value if np.isfinite(value) else np.nan
 
+# %% ../nbs/01c_collections.ipynb #da5d5345
 def birads_status(
     text:str    # a BI-RADS assessment: `BI-RADS 4`, `4a`, `2`
 ) -> str:
@@ -78,6 +79,7 @@ def series_of(
     parts = re.sub(r"\s+", "", path).strip("/").split("/")
     return parts[-2] if len(parts) > 1 else ""
 
+# %% ../nbs/01c_collections.ipynb #5bf3317a
 def cbis_row(
     row,         # a row of a description table
     kind, split  # the table's: `mass` or `calcification`, `train` or `test`
@@ -123,6 +125,7 @@ def _known(place):
     except ValueError: return {}
     return known if isinstance(known, dict) else {}
 
+# %% ../nbs/01c_collections.ipynb #e94b629a
 def remembered(
     find,           # `find(path)` gives a dict of plain JSON; a ValueError becomes `dict(error=...)`, which is not remembered
     root:Path, files,   # the archive's folder, and paths relative to it
@@ -152,6 +155,7 @@ def dicom_facts(
         return dict(series=str(ds.get("SeriesInstanceUID", "")), shape=[int(ds.Rows), int(ds.Columns)], pixel_mm=float(spacing[0]) if spacing else None)
     except Exception as e: raise ValueError(f"{path} cannot be read as DICOM ({f'{e or type(e).__name__}'.splitlines()[0]}).") from e
 
+# %% ../nbs/01c_collections.ipynb #3cf804fd
 def series_files(
     root:Path, wanted,   # the collection's folder, and the series that its tables name
     workers:int=1
@@ -233,6 +237,7 @@ def cbis_masks(
     mammograms = {f for mine in there for r in mine for f in files.get(r["mammogram"], [])}
     return remembered(mask_facts, root, sorted({f for mine in there for r in mine for s in r["drawn"] for f in files.get(s, [])}-mammograms), workers, "masks to boxes")
 
+# %% ../nbs/01c_collections.ipynb #6130a4cb
 @reader("cbis-ddsm")
 def read_cbis(
     data,           # the folder that holds the description tables and, anywhere below it, the DICOM files
@@ -268,6 +273,7 @@ def roi_kinds(
     kind = next((k for start, k in _roi_kinds.items() if name.strip().lower().startswith(start)), None)
     return {k: k == kind for k in KINDS}
 
+# %% ../nbs/01c_collections.ipynb #b83621fa
 def inbreast_rois(
     path    # AllXML/<image>.xml
 ) -> list:  # (name, points) each; points are (n,2) floats, x and y in pixels
@@ -307,6 +313,7 @@ def inbreast_table(
     t["file name"] = t["file name"].str.removesuffix(".0")
     return t, torn
 
+# %% ../nbs/01c_collections.ipynb #b6db78f3
 @reader("inbreast")
 def read_inbreast(
     data    # the folder that holds INbreast.csv, AllDICOMs and AllXML
@@ -340,6 +347,7 @@ def categories(
     found = [found] if isinstance(found, str) else found
     return [str(c).strip().lower() for c in found] if isinstance(found, (list, tuple, set)) else None
 
+# %% ../nbs/01c_collections.ipynb #55098cc2
 def edge_box(
     left, top, right, bottom    # edges between pixels, floats
 ) -> dict:                      # x1, y1, x2, y2 in pixels, both ends inside
@@ -382,6 +390,7 @@ def vindr_image(
     return dict(id=row["image id"], patient=row["study id"], study=row["study id"], laterality=row.get("laterality"), view=row.get("view position"), file=file,
                 density=row.get("breast density", "").upper().removeprefix("DENSITY ") or None, split=dict(training="train").get(row.get("split"), row.get("split") or None))
 
+# %% ../nbs/01c_collections.ipynb #a0aeaa5f
 def vindr_lesions(
     findings, images    # rows of finding_annotations.csv; image -> its row of the table of images
 ):                      # lesions, and rejections
