@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'NAMES', 'COLUMNS', 'EXPECTED', 'NORMALS_SHOWN', 'as_pictures', 'at_most', 'oddities', 'feature_rows',
-           'measured', 'copy_rows', 'evaluate', 'planted_faults', 'fault_table', 'fakes_only', 'CalcificationRun',
-           'masses', 'can_label', 'calcification_run', 'figure_5_groups', 'figure_5', 'perplexity_for', 'Iterations',
-           'tsne_map', 'neighbour_mixing', 'figure_6_points', 'MapRun', 'map_run', 'figure_6', 'distance_table']
+           'standardised', 'measured', 'copy_rows', 'evaluate', 'write_evaluation', 'planted_faults', 'fault_table',
+           'fakes_only', 'CalcificationRun', 'masses', 'can_label', 'calcification_run', 'figure_5_groups', 'figure_5',
+           'perplexity_for', 'Iterations', 'tsne_map', 'neighbour_mixing', 'figure_6_points', 'MapRun', 'map_run',
+           'figure_6', 'distance_table']
 
 # %% ../nbs/03_evaluation.ipynb #21d45320
 import contextlib, io, re
@@ -19,7 +20,7 @@ import pandas as pd
 
 from .classifier import classification_metrics, ClassifierConfig, CLASSIFIERS, lesion_features, lesion_scores, load_classifier, save_classifier, train_classifier
 from .copies import copying, figure_copies
-from .core import check_number, fingerprint, Progress, read_json, rng, Run, RunStore, seed_for
+from .core import check_number, fingerprint, Progress, provenance, read_json, rng, Run, RunStore, seed_for, write_json
 from .dataset import make_folds, PatchSet
 from .dcgan import load_generator, sample, simulation_lesions, simulate_lesions
 from .distances import beside_floor, distance_and_floor, frechet, frechet_distance, kernel_distance, kid_subsets, manifolds, mixing, patient_halves, Sample, spectral, spectral_numbers, two_sample
@@ -27,7 +28,7 @@ from .drawing import GROUPS, paper_style, patch_grid
 from .experiment import Experiment, experiment_fakes, run_experiments, run_mode, STUDIES
 from .features import Extractor, inception_extractor, inception_features, inception_file, inception_network, kept_features, Pictures, TEXTURE
 
-# %% ../nbs/03_evaluation.ipynb #0f13d291
+# %% ../nbs/03_evaluation.ipynb #bcfc3b56
 def as_pictures(
     o,             # `Pictures`, a `PatchSet` (its lesions are taken), or (N,S,S) uint8
     name:str=""    # said in errors
@@ -45,7 +46,7 @@ def at_most(
     rows = np.sort(rng(seed, "at most", p.name).permutation(len(p))[:most])
     return replace(p, pixels=p.pixels[rows], patients=p.patients[rows] if len(p.patients) else p.patients, notes=(*p.notes, f"{most:,} of {len(p):,} patches of {p.name or 'this set'} were drawn"))
 
-# %% ../nbs/03_evaluation.ipynb #78ce9591
+# %% ../nbs/03_evaluation.ipynb #b211a22d
 def oddities(
     p:Pictures    # one of the sets
 ) -> list:        # of sentences
@@ -56,7 +57,7 @@ def oddities(
     found += [f"only {len(p)} patches: every number here is uncertain"]*(len(p) < 100)
     return [f"{p.name}: {o}." for o in (*p.notes, *found)]
 
-# %% ../nbs/03_evaluation.ipynb #b2fef8da
+# %% ../nbs/03_evaluation.ipynb #bc38b252
 MEASURES = (frechet, kernel_distance, manifolds, two_sample, mixing)
 
 def feature_rows(
@@ -66,13 +67,20 @@ def feature_rows(
 ) -> pd.DataFrame:                          # a row a measure
     "All measures on one kind of features"
     x, y = kept_features(extractor, real.pixels), extractor(fake.pixels)
-    if extractor.scaled: spread = np.maximum(x.std(0), 1e-3); x, y = x/spread, y/spread
+    if extractor.scaled: x, y = standardised(x, y)
     tables = [measured(m, Sample(x, real.patients), Sample(y), repeats, draws, seed) for m in MEASURES]
     table = pd.concat(tables).assign(features=extractor.name)
     few = min(len(x), len(y))
     if few <= x.shape[1]: table.loc["Fréchet distance", "note"] += f" {few} patches for {x.shape[1]} features: biased upwards."
-    if few > 50: table.loc["KID", "note"] += " {:.4g} ± {:.2g} over 100 subsets of {}.".format(*kid_subsets(x, y, seed=seed), min(1000, few))
+    if few > 50: table.loc["KID", "note"] += " 100 subsets of {} give {:.4g} ± {:.2g}.".format(min(1000, few), *kid_subsets(x, y, seed=seed))
     return table.rename(index={"Fréchet distance": "FID"} if extractor.name == "Inception" else {})
+
+def standardised(
+    real:np.ndarray, fake:np.ndarray    # (N,d) and (M,d) features
+):                                      # both, in units of the real patches' spread around their mean
+    "Features of different units made comparable, by the real patches' mean and standard deviation"
+    mean, spread = real.mean(0), np.maximum(real.std(0), 1e-3)
+    return (real-mean)/spread, (fake-mean)/spread
 
 def measured(measure, real:Sample, fake:Sample, repeats:int, draws:int, seed:int):
     "A measure beside its floor; where it cannot be had, a row with the reason"
@@ -81,7 +89,7 @@ def measured(measure, real:Sample, fake:Sample, repeats:int, draws:int, seed:int
 
 NAMES = {frechet: ["Fréchet distance"], kernel_distance: ["KID"], manifolds: ["precision", "recall", "density", "coverage"], two_sample: ["two-sample accuracy"], mixing: ["mixing of neighbours"], spectral: ["spectral slope, difference", "checkerboard index"]}
 
-# %% ../nbs/03_evaluation.ipynb #1c9f1fe5
+# %% ../nbs/03_evaluation.ipynb #855b58fa
 COLUMNS = "features value low high matched floor floor_sd ratio patches verdict note".split()
 
 def copy_rows(
@@ -111,7 +119,21 @@ def evaluate(
     table.attrs["notes"] = [o for s in sets for o in oddities(s)]
     return table
 
-# %% ../nbs/03_evaluation.ipynb #721e3730
+# %% ../nbs/03_evaluation.ipynb #acf1a948
+def write_evaluation(
+    table:pd.DataFrame, real:Pictures, fake:Pictures, held, folder    # what `evaluate` gave and got, and where the files go
+) -> Path:
+    "The table as CSV and JSON, and the closest pairs as a picture"
+    folder = Path(folder)
+    write_json(folder/"evaluation.json", dict(table=table.to_dict("records"), notes=table.attrs["notes"], provenance=provenance(real=fingerprint(real.pixels), fake=fingerprint(fake.pixels))))
+    table.to_csv(folder/"evaluation.csv", index=False)
+    try: _, near, new = copying(fake.pixels, real.pixels, real.patients, *((held.pixels, held.patients) if held else ()), draws=2)
+    except ValueError: return folder
+    fig = figure_copies(fake.pixels, real.pixels, near, new)
+    fig.savefig(folder/"closest-pairs.png", dpi=200); plt.close(fig)
+    return folder
+
+# %% ../nbs/03_evaluation.ipynb #139bfc8b
 def planted_faults(
     train:np.ndarray, new:np.ndarray,    # (N,S,S) and (M,S,S) uint8: training patches, and real patches of other patients
     seed:int=0                           # of noise and choice
@@ -124,7 +146,7 @@ def planted_faults(
             "ten pictures": new[chance.integers(min(10, len(new)), size=len(new))], "blur": whole(gaussian_filter(new.astype(np.float32), (0, 1.5, 1.5))),
             "checkerboard": whole(new+6.*(np.indices(new.shape[1:]).sum(0) % 2)-3), "noise": chance.integers(256, size=new.shape, dtype=np.uint8)}
 
-# %% ../nbs/03_evaluation.ipynb #8b9a51bf
+# %% ../nbs/03_evaluation.ipynb #6008c7f2
 _all = ["Fréchet distance", "KID", "two-sample accuracy", "mixing of neighbours"]
 EXPECTED = {"none (new patients)": {**dict.fromkeys([*_all, "precision", "recall", "density", "coverage", "spectral slope, difference", "checkerboard index"], "as real"), "suspiciously near": "no sign of copying"},
             "copies training patches": {"precision": "as real", "suspiciously near": "copies"},

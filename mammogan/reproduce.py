@@ -6,8 +6,8 @@
 __all__ = ['NEEDED', 'UNRELATED', 'SIZES', 'find_notebooks', 'parameter_names', 'numbered_notebooks', 'ExecutedNotebook',
            'executed_notebook', 'CellCounter', 'counting_engine', 'execute', 'execute_all', 'paper_folder', 'hardware',
            'collect', 'checked', 'reproduce', 'home_in', 'check_reproduction', 'command', 'mammogan_reproduce',
-           'mammogan_prepare', 'prepared', 'mammogan_study', 'mammogan_generate', 'readers_parser', 'mammogan_readers',
-           'mammogan_fetch']
+           'mammogan_prepare', 'prepared', 'mammogan_study', 'mammogan_generate', 'mammogan_evaluate', 'readers_parser',
+           'mammogan_readers', 'mammogan_fetch']
 
 # %% ../nbs/06_reproduce.ipynb #72c114a4
 import argparse, functools, inspect, json, os, re, shutil, sys, time
@@ -359,6 +359,36 @@ def mammogan_generate(
     folder.mkdir(parents=True, exist_ok=True)
     for i, p in enumerate(patches): Image.fromarray(p).save(folder/f"fake-{seed}-{i:05}.png")
     return dict(out=str(folder), patches=len(patches), seed=seed)
+
+# %% ../nbs/06_reproduce.ipynb #a2562a06
+@call_parse
+@command
+def mammogan_evaluate(
+    real:str="",           # what the generator learned from: a folder that `mammogan_prepare` made, a folder of pictures, or a .npy file of (N,S,S) uint8
+    fake:str="",           # what it made: a folder of pictures, or a .npy file
+    held:str="",           # real patches of other patients, to ask whether it copies; if there are some
+    features:str="auto",   # some of: auto inception inception-bf16 classifier texture dinov2 radiomics
+    classifier:str="",     # for `classifier`: a folder with classifier.safetensors; empty to train one on the real set
+    pattern:str="",        # of folders of real pictures: a regular expression with a group (?P<patient>...)
+    most:int=5000,         # patches of a set, at most
+    repeats:int=10,        # how often the real patches are halved for the floor
+    draws:int=200,         # of the bootstrap behind each interval
+    seed:int=0,            # the same seed gives the same numbers
+    out:str="",            # a folder for evaluation.csv, evaluation.json and a picture of the closest pairs
+    runs:str="",           # the run store, where such a classifier is kept; empty for MAMMOGAN_RUNS
+    json:store_true=False  # only the JSON object, without the table in words before it
+):
+    "Compare fakes with real patches. Example: mammogan_evaluate --real patches --fake fakes --json"
+    from mammogan.evaluation import evaluate, write_evaluation
+    from mammogan.features import extractors_for, open_pictures
+    for name, value in dict(real=real, fake=fake).items():
+        if not value: raise ParameterError(f"{name} is empty: give a folder or a .npy file.")
+    for name, value in dict(most=most, repeats=repeats, draws=draws).items(): check_number(name, value)
+    start, sets = time.time(), [open_pictures(real, pattern), open_pictures(fake), open_pictures(held, pattern) if held else None]
+    table = evaluate(*sets, extractors_for(features, sets[0].patches, classifier, runs, seed), repeats, draws, seed, most)
+    if out: write_evaluation(table, *sets, out)
+    if not json: print("\n".join([table.drop(columns="note").to_string(index=False, na_rep="", float_format="{:.4g}".format), *table.attrs["notes"], *[f"{m}: {n.strip()}" for m, n in zip(table.measure, table.note) if n]]), file=sys.stderr)
+    return dict(real=len(sets[0]), fake=len(sets[1]), held=len(sets[2]) if sets[2] else 0, seed=seed, seconds=round(time.time()-start, 1), notes=table.attrs["notes"], table=table.to_dict("records"))
 
 # %% ../nbs/06_reproduce.ipynb #359ffc2a
 def readers_parser():
