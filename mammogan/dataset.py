@@ -18,7 +18,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .core import check_choice, check_number, fingerprint, new_folder, ParameterError, pmap, read_json, replacing, rng, seed_for, write_json
-from .cutting import BOX, cut, ground_truth, lesion_box, lesion_place, normal_boxes, PrepareConfig
+from .cutting import BOX, box_numbers, cut, ground_truth, lesion_box, lesion_place, normal_boxes, PrepareConfig
 from .normalisation import apply_landmarks, breast_mask, check_normalisation, fit_landmarks, image_statistics, Landmarks, normalise, STATISTICS, stretch
 from .pixels import Picture
 
@@ -46,6 +46,7 @@ class Archive:
     rejected:pd.DataFrame = field(default_factory=rejections)  # what the reader had to leave out, with reasons
     mask:str = "nonzero"     # how the breast is told from the background here
     positives:str = "mass"   # which lesions a study of this archive takes as positives: a kind, `both`, or `any`
+    funnel:list = None       # what the criteria of a selection left, as `archives.funnel` counts it
 
     def __post_init__(self):
         self.images = self.images.reindex(columns=IMAGE_COLUMNS)
@@ -74,8 +75,8 @@ def whole_boxes(
     marked    # rows of `Archive.lesions`
 ) -> list:    # x1, y1, x2, y2 each
     "The boxes of a table of lesions that are complete, as whole pixels"
-    boxes = marked[BOX].astype(float)
-    return boxes[np.isfinite(boxes).all(axis=1)].round().astype(int).values.tolist()
+    boxes = (box_numbers(row) for row in marked[BOX].to_dict("records"))
+    return [[int(v) for v in b] for b in boxes if b is not None]
 
 # %% ../nbs/01_dataset.ipynb #b80ee52f
 def normal_sizes(
@@ -100,14 +101,16 @@ def read_mammogram(
     if img.dtype != np.uint16 and img.dtype != np.uint8: picture.pixels = img = _whole(img)
     mask = breast_mask(img, config.mask or archive.mask)
     if not mask.on_grid().any(): raise ValueError("the mask is empty: no pixel is above the background")
+    if np.ptp(img[::mask.step, ::mask.step]) == 0 and np.ptp(img) == 0: raise ValueError(f"all its pixels have the value {img.flat[0]}")
     return picture, mask
 
 def _whole(img):
     if not (np.isfinite(img).all() and img.min() >= 0 and img.max() <= 65535): raise ValueError("its values do not lie between 0 and 65535")
+    if img.dtype.kind == "f" and img.max() <= 1 and (img % 1).any(): raise ValueError("its values are fractions between 0 and 1, and whole numbers up to 65535 are needed")
     return np.rint(img).astype(np.uint16)
 
 # %% ../nbs/01_dataset.ipynb #da0f2e6d
-def _word(value): return "" if pd.isna(value) else str(value)
+def _word(value): return "" if pd.api.types.is_scalar(value) and pd.isna(value) else str(value)
 
 def patch_row(
     archive:Archive, image_id,   # where the patch was cut
@@ -119,7 +122,7 @@ def patch_row(
     "A row of the table of patches"
     about = archive.images.loc[image_id]
     kinds = {k: bool(row is not None and row[k] == True) for k in KINDS}
-    return dict(label=label, **kinds, status="" if row is None else _word(row["status"]), lesion=str(lesion), patient=str(about.patient), study=_word(about.study),
+    return dict(label=label, **kinds, status="" if row is None else _word(row["status"]), lesion=str(lesion), patient=_word(about.patient), study=_word(about.study),
                 image=str(image_id), laterality=_word(about.laterality), view=_word(about["view"]), **dict(zip(BOX, box)), clipped=clipped, archive=archive.name)
 
 # %% ../nbs/01_dataset.ipynb #f89382f4
@@ -145,12 +148,15 @@ def image_patches(
     config:PrepareConfig, seed:int
 ) -> dict:                       # pixels, rows, the image's numbers, rejected
     "All patches of one mammogram; what cannot be used comes back as rejections, never as an exception"
-    file = archive.images.file[image_id]
-    try: picture, mask = read_mammogram(archive, image_id, config)
+    try: return _patches(archive, image_id, sizes, config, seed)
     except Exception as e:
+        file = archive.images.file[image_id]
         lost = [("lesion", o, file, "its image was left out") for o in archive.lesions.index[archive.lesions.image == image_id]]
-        return dict(pixels=[], rows=[], image=None, rejected=[("image", image_id, file, str(e) or type(e).__name__), *lost])
-    img = picture.pixels
+        return dict(pixels=[], rows=[], image=None, rejected=[("image", image_id, file, str(e).strip() or type(e).__name__), *lost])
+
+def _patches(archive, image_id, sizes, config, seed):
+    picture, mask = read_mammogram(archive, image_id, config)
+    img, file = picture.pixels, archive.images.file[image_id]
     pixels, rows, rejected, places, lost = lesion_patches(archive, image_id, img, config)
     if lost: rejected.append(("normals", image_id, file, "no normal tissue is cut here: the image has a lesion whose place is not known"))
     for box in [] if lost else normal_boxes(img, mask, places, sizes, config, rng(seed, "normals", archive.name, image_id))[0]:
@@ -266,13 +272,15 @@ def _prepare_chunk(job):
     write_json(f"{beside}.json", dict(rows=[r for d in done for r in d["rows"]], rejected=[r for d in done for r in d["rejected"]],
                                       images=[_plain(d["image"]) for d in done if d["image"]]))
 
-def _plain(numbers): return {k: None if v != v else v for k, v in numbers.items()}
+def _plain(numbers): return {k: v if isinstance(v, str) or np.isfinite(v) else None for k, v in numbers.items()}
 
 def _part(archive, ids):
     lesions = archive.lesions[archive.lesions.image.isin(ids)]
     return Archive(archive.name, archive.root, archive.images.loc[ids], lesions, archive.reader, rejections(), archive.mask, archive.positives)
 
 # %% ../nbs/01_dataset.ipynb #c4569ee8
+def _utf8(value): return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value   # names of files need not be text
+
 class _Table:
     "A parquet file that is written block by block"
     block = 2048
@@ -285,7 +293,7 @@ class _Table:
     def _write(self, rows):
         import pyarrow as pa, pyarrow.parquet as pq
         types = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string()}
-        table = pa.table({c: pa.array([r.get(c) for r in rows], types[t]) for c, t in self.columns.items()})
+        table = pa.table({c: pa.array([_utf8(r.get(c)) for r in rows], types[t]) for c, t in self.columns.items()})
         self.writer = self.writer or pq.ParquetWriter(self.path, table.schema)
         self.writer.write_table(table)
 
@@ -324,7 +332,7 @@ def _write_pixels(parts, path, size):
     total, seen = sum(np.load(f"{p}.npy", mmap_mode="r").shape[0] for p in parts), hashlib.sha256()
     with open(path, "wb") as f:
         np.lib.format.write_array_header_1_0(f, dict(descr="<u2", fortran_order=False, shape=(total, size, size)))
-        for p in parts: data = np.load(f"{p}.npy").tobytes(); seen.update(data); f.write(data)
+        for p in parts: data = np.load(f"{p}.npy").reshape(-1); seen.update(data); f.write(data)
     return total, seen.hexdigest()
 
 def _assemble(parts, out, archive, config, seed):
@@ -342,7 +350,7 @@ def _assemble(parts, out, archive, config, seed):
     for t in tables.values(): t.close()
     if not total: raise ValueError(f"No patch could be cut from the {len(archive.images)} images in {archive.root}. {_reasons(pd.read_parquet(out/'rejected.parquet'))}")
     write_json(out/"dataset.json", dict(archive=archive.name, tables=_tables(archive), seed=seed, positives=archive.positives, config=asdict(config),
-                                        fingerprint=fingerprint(pixel_hash, hashes), account=account.checked()))
+                                        fingerprint=fingerprint(pixel_hash, hashes), account=account.checked(), funnel=archive.funnel))
 
 # %% ../nbs/01_dataset.ipynb #db57204a
 def _reasons(rejected, most=3):
@@ -352,14 +360,21 @@ def _reasons(rejected, most=3):
 def _check_archive(archive):
     "The archive with what cannot be used moved to `rejected`"
     if archive.images.empty: raise ValueError(f"{archive.root} holds no images of {archive.name} that can be used: there is nothing to prepare. {_reasons(archive.rejected)}")
-    twice, again = archive.images.index.duplicated(), archive.lesions.index.duplicated()
+    twice, again = archive.images.index.astype(str).duplicated(), _same_lesion(archive.lesions)
     lost = [("image", i, archive.images.file.iloc[n], "another row has the same id") for n, i in enumerate(archive.images.index) if twice[n]]
-    lost += [("lesion", i, "", "another lesion has the same id") for i in archive.lesions.index[again]]
-    images, lesions = archive.images[~twice], archive.lesions[~again]
+    lost += [("lesion", i, "", "another row has the same id and the same box") for i in archive.lesions.index[again]]
+    images, lesions = archive.images[~twice], _one_id_each(archive.lesions[~again])
     orphan = ~lesions.image.isin(images.index)
     lost += [("lesion", o, "", f"it belongs to image {i}, which is not in the archive") for o, i in lesions.image[orphan].items()]
     return Archive(archive.name, archive.root, images, lesions[~orphan], archive.reader, pd.concat([archive.rejected, rejections(lost)], ignore_index=True),
-                   archive.mask, archive.positives)
+                   archive.mask, archive.positives, archive.funnel)
+
+# %% ../nbs/01_dataset.ipynb #8beb29b6
+def _same_lesion(lesions): return lesions[["image", *BOX]].assign(id=lesions.index).astype(str).duplicated().values
+
+def _one_id_each(lesions):
+    count = lesions.groupby(lesions.index.astype(str)).cumcount()
+    return lesions.set_axis([f"{i} ({n+1})" if n else i for i, n in zip(lesions.index, count)]) if count.any() else lesions
 
 # %% ../nbs/01_dataset.ipynb #87ec01c4
 def _tables(archive): return fingerprint(*[t.astype(str).reset_index().to_dict("list") for t in (archive.images, archive.lesions)])
@@ -449,7 +464,8 @@ def make_folds(
     for i, test in enumerate(_cuts(labels, groups, folds, split, seed_for(seed, "test"))):
         rest = np.setdiff1d(np.arange(len(ps)), test)
         parts = max(2, round((1-1/folds)/valid))
-        held = rest[_cuts(labels[rest], groups[rest], parts, split, seed_for(seed, "valid", i))[0]]
+        cuts = _cuts(labels[rest], groups[rest], parts, split, seed_for(seed, "valid", i))
+        held = rest[next((c for c in cuts if len(np.unique(labels[rest[c]])) == len(np.unique(labels))), cuts[0])]
         made.append(Fold(np.setdiff1d(rest, held), held, test))
     return made
 

@@ -49,12 +49,14 @@ def write_dicom(
 # %% ../nbs/00c_pixels.ipynb #b9755a97
 @contextmanager
 def _quietly():
-    "Without pydicom's warnings and log lines: an error is told once, by its sentence"
-    log = logging.getLogger("pydicom")
-    before, log.disabled = log.disabled, True
+    "Without the libraries' warnings and log lines: an error is told once, by its sentence"
+    logs = [logging.getLogger(name) for name in ("pydicom", "PIL", "tifffile")]
+    before = [log.level for log in logs]
+    for log in logs: log.setLevel(logging.CRITICAL+1)    # a level holds for all loggers below, which `disabled` does not
     try:
         with warnings.catch_warnings(): warnings.simplefilter("ignore"); yield
-    finally: log.disabled = before
+    finally:
+        for log, level in zip(logs, before): log.setLevel(level)
 
 # %% ../nbs/00c_pixels.ipynb #55d1bad2
 LARGEST = 2**28    # pixels: many times the largest mammogram there is
@@ -88,6 +90,7 @@ def _problem(ds):
     frames, samples = int(ds.get("NumberOfFrames") or 1), int(ds.get("SamplesPerPixel") or 1)
     if "PixelData" not in ds: return "holds no picture: it has no pixel data."
     if frames > 1: return f"has {frames} frames; a mammogram has one (tomosynthesis is left out)."
+    if int(ds.get("BitsAllocated") or 0) > 16: return f"has {ds.BitsAllocated} bits a pixel; a mammogram has 16 at most."
     if samples > 1: return f"is in colour: it has {samples} values a pixel, a mammogram has one."
     rows, cols = int(ds.get("Rows") or 0), int(ds.get("Columns") or 0)
     if not 0 < rows*cols <= LARGEST: return f"claims to have {rows} rows and {cols} columns."
@@ -96,19 +99,25 @@ def _problem(ds):
 _CODECS = {"1.2.840.10008.1.2.4.57": "jpegsof3_decode", "1.2.840.10008.1.2.4.70": "jpegsof3_decode", "1.2.840.10008.1.2.4.80": "jpegls_decode", "1.2.840.10008.1.2.4.81": "jpegls_decode"}
 
 def _announced(frame):
-    "(bits, rows, columns, values a pixel) that a JPEG stream announces in its frame header"
+    "(rows, columns, values a pixel) that a JPEG, JPEG-LS or JPEG 2000 stream announces"
+    number = lambda at, n: int.from_bytes(frame[at:at+n], "big")
+    if (at := frame.find(b"\xff\x4f\xff\x51", 0, 256)) >= 0: return number(at+12, 4)-number(at+20, 4), number(at+8, 4)-number(at+16, 4), number(at+40, 2)
     at = 2
     while at+10 <= len(frame) and frame[at] == 0xFF:
-        if frame[at+1] in (0xC3, 0xF7): return frame[at+4], int.from_bytes(frame[at+5:at+7], "big"), int.from_bytes(frame[at+7:at+9], "big"), frame[at+9]
-        at += 2+int.from_bytes(frame[at+2:at+4], "big")
+        if frame[at+1] in (0xC0, 0xC1, 0xC3, 0xF7): return number(at+5, 2), number(at+7, 2), frame[at+9]
+        at += 2+number(at+2, 2)
+
+def _stream(ds):
+    "The one stream of a packed file, when it announces the size that the header gives"
+    from pydicom.encaps import get_frame
+    frame = get_frame(ds.PixelData, 0, number_of_frames=1)
+    if _announced(frame) != (ds.Rows, ds.Columns, 1): raise ValueError(f"the stream inside does not announce the {ds.Rows} rows and {ds.Columns} columns of the header")
+    return frame
 
 def _by_imagecodecs(ds, name):
     "(H,W) stored values of a JPEG Lossless or JPEG-LS file"
     import imagecodecs
-    from pydicom.encaps import get_frame
-    frame, bits = get_frame(ds.PixelData, 0, number_of_frames=1), int(ds.BitsStored)
-    if _announced(frame) not in [(n, ds.Rows, ds.Columns, 1) for n in (bits, ds.BitsAllocated)]: raise ValueError(f"the stream inside does not announce the {ds.Rows} rows, {ds.Columns} columns and {bits} bits of the header")
-    img = getattr(imagecodecs, name)(frame)
+    img, bits = getattr(imagecodecs, name)(_stream(ds)), int(ds.BitsStored)
     if not ds.PixelRepresentation: return img
     low = img.astype(np.int32) & (1 << bits)-1
     return ((low ^ (1 << bits-1))-(1 << bits-1)).astype(np.int16)   # the highest of the stored bits is the sign
@@ -118,7 +127,8 @@ def _decoder(uid):
     from pydicom.pixels import get_decoder
     if not uid.is_compressed or uid.is_deflated: return True
     if uid in _CODECS: return _CODECS[uid] if find_spec("imagecodecs") else None
-    return next((p for p in get_decoder(uid).available_plugins if p != "gdcm"), None)
+    there = get_decoder(uid).available_plugins
+    return next((p for p in ("pydicom", "pylibjpeg", "pillow") if p in there), None)
 
 # %% ../nbs/00c_pixels.ipynb #98aa85f9
 def unpack(
@@ -139,8 +149,20 @@ def unpack(
 def _decoded(ds, decoder):
     with _quietly():
         if decoder in _CODECS.values(): return _by_imagecodecs(ds, decoder)
-        if decoder is not True: ds.pixel_array_options(decoding_plugin=decoder)
+        if decoder is True: return _aligned(ds)
+        if decoder != "pydicom": _stream(ds)
+        ds.pixel_array_options(decoding_plugin=decoder)
         return ds.pixel_array
+
+# %% ../nbs/00c_pixels.ipynb #5ab38533
+def _aligned(ds):
+    "(H,W) stored values of an uncompressed file, wherever in their words they stand"
+    low = int(ds.get("HighBit", ds.BitsStored-1))-ds.BitsStored+1
+    if low <= 0: return ds.pixel_array
+    if low+ds.BitsStored > ds.BitsAllocated: raise ValueError(f"its highest bit is number {ds.HighBit} of {ds.BitsAllocated}")
+    stored, ds.BitsStored = ds.BitsStored, low+ds.BitsStored
+    try: return ds.pixel_array >> low
+    finally: ds.BitsStored = stored
 
 # %% ../nbs/00c_pixels.ipynb #9d01b5f1
 SYNTAXES = {"deflated": "1.2.840.10008.1.2.1.99", "rle": "1.2.840.10008.1.2.5", "jpeg-2000": "1.2.840.10008.1.2.4.90", "jpeg-ls": "1.2.840.10008.1.2.4.80",
@@ -180,16 +202,20 @@ def _padding(ds):
     ends = [int(ds[k].value) for k in ("PixelPaddingValue", "PixelPaddingRangeLimit") if k in ds and ds[k].value is not None]
     return (min(ends), max(ends)) if ends else None
 
+def _outside(img, ds):
+    "(H,W) bool: which stored values are padding; None where there is none"
+    ends = _padding(ds)
+    return None if ends is None else (img >= ends[0]) & (img <= ends[1])
+
 def _slope(ds): return float(ds.get("RescaleSlope") or 1), float(ds.get("RescaleIntercept") or 0)
 
 def upright(
     img:np.ndarray,   # (H,W) stored values
     inverted:bool,    # whether dense tissue is dark
-    padding=None      # (low, high): stored values that mean padding
+    outside=None      # (H,W) bool: which of them are padding
 ):                    # (H,W) values, and the sign and offset with which a stored value becomes one of them
     "Values of at least 0, bright where the breast is dense"
-    if not inverted and padding is None and img.dtype.kind == "u": return img, 1, 0
-    outside = None if padding is None else (img >= padding[0]) & (img <= padding[1])
+    if not inverted and outside is None and img.dtype.kind == "u": return img, 1, 0
     inside = img if outside is None or outside.all() else img[~outside]
     low, high = int(inside.min()), int(inside.max())
     sign, offset = (-1, high) if inverted else (1, max(0, -low))
@@ -209,13 +235,13 @@ def windows(
     "The windows that a file gives"
     exact = ds.get("VOILUTFunction", "LINEAR") == "LINEAR_EXACT"
     ends = lambda c, w: (c-w/2, c+w/2) if exact else (c-.5-(w-1)/2, c-.5+(w-1)/2)
-    return [ends(c, w) for c, w in zip(_values(ds, "WindowCenter"), _values(ds, "WindowWidth")) if w >= 1]
+    return [ends(c, w) for c, w in zip(_values(ds, "WindowCenter"), _values(ds, "WindowWidth"))]
 
 def first_window(ds, sign, offset):
-    "The first window on the scale of upright values, or None"
-    if not (found := windows(ds)): return None
+    "The first window that makes sense, on the scale of upright values, or None"
     slope, intercept = _slope(ds)
-    return tuple(sorted(sign*(v-intercept)/slope+offset for v in found[0]))
+    found = (tuple(sorted(sign*(v-intercept)/slope+offset for v in w)) for w in windows(ds) if w[0] <= w[1])
+    return next((w for w in found if max(map(abs, w)) < 1e9), None)
 
 # %% ../nbs/00c_pixels.ipynb #4c0fdb7d
 def apply_interest(
@@ -229,7 +255,9 @@ def apply_interest(
     if not 0 <= voi < n+tables: raise ValueError(f"{path} has {n} windows and {tables} tables of interest: there is no number {voi}.")
     values = apply_modality_lut(img, ds)
     shown = apply_windowing(values, ds, index=voi) if voi < n else apply_voi(values.astype(img.dtype), ds, index=voi-n)
-    return np.clip(np.rint(shown-min(0, shown.min())), 0, 65535).astype(np.uint16)
+    shown = np.rint(shown-min(0, shown.min()))
+    if 0 <= shown.min() and shown.max() <= 65535: return shown.astype(np.uint16)
+    raise ValueError(f"{path}: its window or table number {voi} leads to values that are not between 0 and 65535.")
 
 # %% ../nbs/00c_pixels.ipynb #eb0cd6fb
 def open_dicom(
@@ -239,21 +267,22 @@ def open_dicom(
     "A mammogram from a DICOM file"
     ds = read_dataset(path)
     img = unpack(ds, path)
-    try:
-        inverted, window = (ds.get("PhotometricInterpretation") == "MONOCHROME1") != (_slope(ds)[0] < 0), None
-        if ds.get("ModalityLUTSequence") and voi is None: img = _by_modality_table(img, ds)
-        padding = _padding(ds)
-        if voi is not None: img, inverted, padding = apply_interest(img, ds, voi, path), ds.get("PhotometricInterpretation") == "MONOCHROME1", None
-        if padding == (0, 0) and not inverted and img.dtype.kind == "u": padding = None
-        img, sign, offset = upright(img, inverted, padding)
-        if voi is None and not ds.get("ModalityLUTSequence"): window = first_window(ds, sign, offset)
-    except ValueError: raise
-    except Exception as e: raise ValueError(f"{path}: what it says of its grey values makes no sense ({_first_line(e)}).") from e
-    return Picture(img, window)
+    try: return _grey(img, ds, voi, path)
+    except Exception as e:
+        if isinstance(e, ValueError) and str(path) in str(e): raise
+        raise ValueError(f"{path}: what it says of its grey values makes no sense ({_first_line(e)}).") from e
 
-def _by_modality_table(img, ds):
+def _grey(img, ds, voi, path):
+    "From stored values to a `Picture`"
     from pydicom.pixels import apply_modality_lut
-    return apply_modality_lut(img, ds).astype(np.uint16)
+    dark, table = ds.get("PhotometricInterpretation") == "MONOCHROME1", bool(ds.get("ModalityLUTSequence"))
+    plain = voi is None and not table
+    inverted = dark != (plain and _slope(ds)[0] < 0)
+    outside = None if plain and not inverted and img.dtype.kind == "u" and _padding(ds) == (0, 0) else _outside(img, ds)
+    if voi is not None: img = apply_interest(img, ds, voi, path)
+    elif table: img = apply_modality_lut(img, ds).astype(np.uint16)
+    img, sign, offset = upright(img, inverted, outside)
+    return Picture(img, first_window(ds, sign, offset) if plain else None)
 
 def read_dicom(
     path, voi=None    # as for `open_dicom`

@@ -6,10 +6,11 @@
 __all__ = ['NEEDED', 'UNRELATED', 'SIZES', 'find_notebooks', 'parameter_names', 'numbered_notebooks', 'ExecutedNotebook',
            'executed_notebook', 'CellCounter', 'counting_engine', 'execute', 'execute_all', 'paper_folder', 'hardware',
            'collect', 'checked', 'reproduce', 'home_in', 'check_reproduction', 'command', 'mammogan_reproduce',
-           'mammogan_prepare', 'prepared', 'mammogan_study', 'mammogan_generate']
+           'mammogan_prepare', 'prepared', 'mammogan_study', 'mammogan_generate', 'readers_parser', 'mammogan_readers',
+           'mammogan_fetch']
 
 # %% ../nbs/06_reproduce.ipynb #72c114a4
-import functools, json, os, re, shutil, sys, time
+import argparse, functools, inspect, json, os, re, shutil, sys, time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -315,8 +316,10 @@ def prepared(
     ps    # a `PatchSet`
 ) -> str:
     "What a preparation used and what it left out"
+    import pandas as pd
     from mammogan.dataset import account, left_out
-    parts = [str(ps), account(ps).to_string(), left_out(ps).to_string() if len(ps.rejected) else "Nothing was left out."]
+    steps = [pd.DataFrame(ps.info["funnel"]).astype(dict.fromkeys(["images", "lesions", "patients"], "Int64")).to_string(index=False, na_rep="")]*bool(ps.info.get("funnel"))
+    parts = [str(ps), account(ps).to_string(), *steps, left_out(ps).to_string() if len(ps.rejected) else "Nothing was left out."]
     return "\n\n".join(parts + [f"Each of these rows, with its file: {ps.folder/'rejected.parquet'}"]*bool(ps.folder and len(ps.rejected)))
 
 # %% ../nbs/06_reproduce.ipynb #c0a431aa
@@ -358,3 +361,53 @@ def mammogan_generate(
     folder.mkdir(parents=True, exist_ok=True)
     for i, p in enumerate(patches): Image.fromarray(p).save(folder/f"fake-{seed}-{i:05}.png")
     return dict(out=str(folder), patches=len(patches), seed=seed)
+
+# %% ../nbs/06_reproduce.ipynb #359ffc2a
+def readers_parser():
+    "The options of `mammogan_readers make` and `mammogan_readers score`, read off their functions"
+    from fastcore.script import anno_parser
+    from mammogan.readers import make_study, score_study
+    parser = argparse.ArgumentParser("mammogan_readers", description="Ask people which patches are real. Example: mammogan_readers make --real patches --fake fakes --n 100 --out study.html; "
+                                     "then: mammogan_readers score --key study-key.csv --answers answers-Ana.csv answers-Ben.csv")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="make | score")
+    for name, f in dict(make=make_study, score=score_study).items():
+        action = actions.add_parser(name, parents=[anno_parser(f)], add_help=False, conflict_handler="resolve", help=f.__doc__, description=f"{f.__doc__}. {_readers_examples[name]}")
+        action.set_defaults(f=f)
+    action.add_argument("--answers", nargs="+", default=(), help="the tables that readers saved")
+    return parser
+
+_readers_examples = dict(make="Example: mammogan_readers make --real patches --fake fakes --n 100 --out study.html", score="Example: mammogan_readers score --key study-key.csv --answers answers-Ana.csv answers-Ben.csv")
+
+# %% ../nbs/06_reproduce.ipynb #1aa1d003
+@command
+def mammogan_readers(
+    arguments=None    # words as on the command line; those of the command line when empty
+):
+    "Make a reader study, or score one. Example: mammogan_readers make --real patches --fake fakes --n 100"
+    from mammogan.readers import score_said, study_said
+    given = vars(readers_parser().parse_args(arguments))
+    action, f = given["action"], given["f"]
+    result = f(**{k: v for k, v in given.items() if k in inspect.signature(f).parameters})
+    print((study_said if action == "make" else score_said)(result), file=sys.stderr)
+    return result
+
+# %% ../nbs/06_reproduce.ipynb #aa075ec5
+@call_parse
+@command
+def mammogan_fetch(
+    collection:str="cbis_ddsm",  # a collection of the Imaging Data Commons
+    out:str="cbis",       # the folder that the files go to; what is there already is not fetched again
+    patients:int=20,      # how many patients, in the order of their ids; 0 for all
+    kind:str="",          # of CBIS-DDSM: `mass` or `calcification`; empty for both
+    split:str="",         # of CBIS-DDSM: `train` or `test`; empty for both
+    dry_run:bool=False    # only say what would be fetched
+):
+    "Fetch open mammograms. Example: mammogan_fetch --collection cbis_ddsm --out cbis --patients 20 --dry_run"
+    from mammogan.idc import choose_series, describe_series, fetch_series
+    series = choose_series(collection, patients, kind, split)
+    print(describe_series(series, collection), file=sys.stderr)
+    chosen = dict(collection=collection, patients=int(series.patient.nunique()), series=len(series), gigabytes=round(series.bytes.sum()/1e9, 2), out=out)
+    if dry_run: return chosen
+    done = fetch_series(series, out)
+    if done["failed"]: raise ValueError(f"{len(done['failed'])} of {len(series):,} series did not arrive, the first is {done['failed'][0]}; the others are in {out}. The same command asks for the missing ones again.")
+    return dict(chosen, there=done["there"], fetched=done["fetched"])

@@ -77,7 +77,7 @@ def test_the_account_adds_up_and_the_rest_is_used(prepared, phantoms):
     assert a["lesions"] == a["lesions_used"] + a["lesions_rejected"]
     assert a["patients"] == whole["patients"] - 2                                   # the two without an imagedb
     assert whole["images_used"] - a["images_used"] == 2*2 + 4 + 1                   # theirs, four pictures, one header
-    assert set(prepared.rejected.what) == {"image", "lesion", "client", "record", "header", "normals"}
+    assert set(prepared.rejected.what) == {"image", "lesion", "client", "record", "header", "normals", "file"}
 
 
 def test_no_normal_tissue_is_cut_where_a_lesions_place_is_not_known(prepared):
@@ -102,12 +102,12 @@ def test_a_delivery_without_any_readable_picture_is_a_sentence(phantom_tree, tmp
         open_patches("omidb", tmp_path/"omidb", "smoke")
 
 
-@pytest.mark.parametrize("source", ["omidb", "mini-mias", "patches"])
+@pytest.mark.parametrize("source", ["omidb", "cbis-ddsm", "inbreast", "vindr-mammo", "mini-mias", "patches"])
 def test_an_empty_folder_is_a_sentence_that_names_it(source, tmp_path):
     with pytest.raises(ParameterError, match=f"data='{tmp_path}': the folder is empty"): open_patches(source, tmp_path)
 
 
-@pytest.mark.parametrize("source", ["omidb", "mini-mias", "patches"])
+@pytest.mark.parametrize("source", ["omidb", "cbis-ddsm", "inbreast", "vindr-mammo", "mini-mias", "patches"])
 def test_a_folder_of_something_else_is_a_sentence(source, tmp_path):
     (tmp_path/"notes.txt").write_text("holiday")
     with pytest.raises(ParameterError, match=f"data='{tmp_path}'"): open_patches(source, tmp_path)

@@ -1,0 +1,109 @@
+"""DICOM as it comes: every way of packing gives the same pixels, and whatever is done to a file, reading it ends with pixels or with a sentence."""
+import random
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import example, given, Phase, settings, strategies as st
+from pydicom.pixels import pixel_array
+
+from mammogan import pixels
+from mammogan.core import rng
+from mammogan.pixels import compress_dicom, open_picture, read_dicom, SYNTAXES, write_dicom
+
+TISSUE = (2000+600*np.sin(np.arange(48)/9)[:, None]+np.arange(40)*20+rng(0, "tissue").integers(0, 90, (48, 40))).astype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    "The same small mammogram in every packing"
+    folder = tmp_path_factory.mktemp("dicom")
+    plain = write_dicom(folder/"plain.dcm", TISSUE, WindowCenter=2400, WindowWidth=1200, RescaleSlope=1, RescaleIntercept=0)
+    return dict(plain=plain, **{s: compress_dicom(plain, folder/f"{s}.dcm", s) for s in SYNTAXES})
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_packed_pixels_are_the_loose_ones(syntax, files):
+    picture = open_picture(files[syntax])
+    assert (picture.pixels == TISSUE).all() and picture.window == (1800, 2999)
+    assert files[syntax].read_bytes() != files["plain"].read_bytes()
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_gdcm_agrees(syntax, files):
+    "A second opinion on what we wrote; deflated and RLE files are unpacked by pydicom itself"
+    plugin = {} if syntax in ("deflated", "rle") else dict(decoding_plugin="gdcm")
+    assert (pixel_array(pydicom.dcmread(files[syntax]), **plugin) == TISSUE).all()
+
+
+def test_big_endian(tmp_path):
+    ds = pydicom.dcmread(write_dicom(tmp_path/"a.dcm", TISSUE))
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
+    ds.PixelData = TISSUE.astype(">u2").tobytes()
+    pydicom.dcmwrite(tmp_path/"b.dcm", ds, implicit_vr=False, little_endian=False)
+    assert (read_dicom(tmp_path/"b.dcm") == TISSUE).all()
+
+
+def test_a_damaged_file_is_told_once(files, caplog, capfd):
+    "By its sentence: no library logs or prints beside it"
+    for seed, syntax in enumerate([*SYNTAXES]*20):
+        file = files["plain"].with_name("damaged.dcm")
+        file.write_bytes(mutated(files[syntax].read_bytes(), seed))
+        try: open_picture(file)
+        except ValueError: pass
+    assert not caplog.records and capfd.readouterr() == ("", "")
+
+
+def test_a_stream_that_announces_too_much_is_refused_before_it_is_decoded(files, tmp_path):
+    "One changed byte of a JPEG 2000 stream made its decoder take gigabytes"
+    data = bytearray(files["jpeg-2000"].read_bytes())
+    width = data.find(b"\xff\x4f\xff\x51")+8
+    assert data[width:width+4] == (40).to_bytes(4, "big")
+    data[width] = 1
+    (tmp_path/"big.dcm").write_bytes(data)
+    with pytest.raises(ValueError, match="does not announce the 48 rows and 40 columns"): read_dicom(tmp_path/"big.dcm")
+
+
+def test_a_missing_decoder_is_named(files, monkeypatch):
+    monkeypatch.setattr(pixels, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"jpeg-lossless.dcm is packed as JPEG Lossless.*pip install 'mammogan\[dicom\]'"): read_dicom(files["jpeg-lossless"])
+
+
+def mutated(data:bytes, seed:int) -> bytes:
+    "A file after one to eight accidents: bytes changed, cut out, doubled, put in; its end cut off"
+    chance, data = random.Random(seed), bytearray(data)
+    for _ in range(chance.randint(1, 8)):
+        at, n = chance.randrange(len(data)), chance.choice([1, 1, 2, 4, 30])
+        what = chance.choice(["change", "change", "change", "cut", "double", "insert", "end"])
+        if what == "change": data[at:at+n] = bytes(chance.choice([0, 1, 255, chance.randrange(256)]) for _ in data[at:at+n])
+        elif what == "cut": del data[at:at+n]
+        elif what == "double": data[at:at] = data[at:at+n]
+        elif what == "insert": data[at:at] = chance.randbytes(n)
+        else: del data[max(40, at):]
+        if len(data) < 50: break
+    return bytes(data)
+
+
+# The deadline tells a hang, not speed: CharLS, the JPEG-LS decoder, counts to 2**31 where a stream ends inside a run of zeros, as in the example
+@settings(max_examples=2000, deadline=60_000, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+@example(which="jpeg-ls", seed=216, voi=None)
+@given(which=st.sampled_from(["plain", *SYNTAXES]), seed=st.integers(0, 2**32), voi=st.sampled_from([None, None, 0, 1]))
+def test_a_mutated_file_gives_pixels_or_a_sentence(which, seed, voi, files):
+    file = files["plain"].with_name("mutated.dcm")
+    file.write_bytes(mutated(files[which].read_bytes(), seed))
+    try: picture = open_picture(file, voi)
+    except ValueError as e: assert str(file) in str(e) and len(str(e)) > len(str(file))+15
+    else: assert picture.pixels.ndim == 2 and picture.pixels.dtype.kind == "u" and picture.pixels.size
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@settings(max_examples=300, deadline=60_000, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+@given(which=st.sampled_from([".png", ".pgm", ".tif"]), seed=st.integers(0, 2**32))
+def test_a_mutated_picture_gives_pixels_or_a_sentence(which, seed, files):
+    from PIL import Image
+    good, bad = files["plain"].with_name(f"good{which}"), files["plain"].with_name(f"bad{which}")
+    Image.fromarray(TISSUE if which != ".pgm" else TISSUE.astype(np.uint8)).save(good)
+    bad.write_bytes(mutated(good.read_bytes(), seed))
+    try: picture = open_picture(bad)
+    except ValueError as e: assert str(bad) in str(e)
+    else: assert picture.pixels.ndim == 2
