@@ -341,7 +341,11 @@ def _sheet_image(row, number, batch, name):
     numbers = {c: None if np.isnan(v := number_of(row, c)) else v for c in ("tube_current", "magnification")}
     return dict(ids, file="/".join([cell(row, "batch") or batch, ids["patient"], ids["study"], f"{ids['id']}.dcm"]), **about, **numbers), None
 
-def number_of(row, column): return number(cell(row, column))
+def number_of(
+    row:dict, column:str   # a row of a sheet, and the name of one of its columns
+):
+    "The number in a row's cell; not a number where there is none"
+    return number(cell(row, column))
 
 def _sheet_lesion(row, number, image):
     "A row of sheet 1 as a row of lesions"

@@ -80,7 +80,11 @@ def frechet_distance(
     return frechet(Sample(a), Sample(b))["Fréchet distance"]()
 
 # %% ../nbs/02d_distances.ipynb #e693889c
-def kernel(x, y): return (x @ y.T/x.shape[1]+1)**3
+def kernel(
+    x:np.ndarray, y:np.ndarray   # (N,D) and (M,D) features
+) -> np.ndarray:                # (N,M)
+    "KID's polynomial kernel of degree three"
+    return (x @ y.T/x.shape[1]+1)**3
 
 def _pairs(k, w):
     "The weighted mean of a kernel over pairs of different rows"
