@@ -236,6 +236,8 @@ def check_reproduction(
         with home_in(work/"home"): reproduce(**dict(parameters, runs=work/"runs", out=again))
     shutil.rmtree(work, ignore_errors=True)
     compared = compare_outputs(out, again)
+    made_by = [read_json(folder/"provenance.json")[k] for k in ("commit", "source") for folder in (out, again)]
+    if made_by[0] != made_by[1] or made_by[2] != made_by[3]: print(f"The sources changed during the check, from commit {made_by[0]} to {made_by[1]}. Every figure states its commit, so every figure differs.", file=sys.stderr)
     write_json(out/"check.json", dict(kind="from the store" if stored else "from nothing", outputs=dict(zip(compared.output, compared.result))))
     return dict(first, compared=len(compared), differ=compared.output[compared.result != "same"].tolist())
 
