@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .core import check_number, fingerprint, ParameterError, replacing, rng
-from .dataset import load_patches
+from .core import check_choice, check_number, fingerprint, ParameterError, replacing, rng
+from .dataset import KINDS, load_patches
 from .normalisation import stretch
 from .pixels import PICTURES, read_picture
 
@@ -53,6 +53,7 @@ def open_pictures(
 ) -> Pictures:
     "What a study can draw from a folder"
     if not str(folder): raise ParameterError(f"{name} is empty: give a folder of pictures, or one that mammogan_prepare made.")
+    check_choice("kind", kind, (*KINDS, "both", "any"))
     place = Path(folder).expanduser()
     if not place.is_dir(): raise ParameterError(f"{name}={str(folder)!r}: there is no such folder.")
     found = _from_patch_set(place, kind) if (place/"dataset.json").is_file() else _from_folder(place)
@@ -417,7 +418,7 @@ function listen() {
 PAGE_SCRIPT["buttons"] = r"""
 function press() {
   const does = {back: () => go(state.at - 1), next: () => go(state.at + 1), undo, smaller: () => zoom(.8), larger: () => zoom(1.25), reset, save,
-                missing: () => go(state.answers.findIndex(a => !a.confidence)), again: () => go(n - 1), continue: () => { state = kept(); show() }, other: anew, fresh: anew}
+                missing: () => go(state.answers.findIndex(a => !a.confidence)), again: () => go(n - 1), continue: () => { state = kept(); go(state.at) }, other: anew, fresh: anew}
   for (const [id, what] of Object.entries(does)) $(id).onclick = what
   $("scale").append(...words.map((word, i) => Object.assign(document.createElement("button"), {value: i + 1, innerHTML: `<b>${i + 1}</b> ${word}`, onclick: () => answer(i + 1)})))
   $("who").onsubmit = e => { e.preventDefault(); state = {...fresh(), reader: $("reader").value.trim(), experience: $("experience").value.trim().replace(",", ".")}; if (state.reader) go(0) }
@@ -503,6 +504,7 @@ def study_said(
     half, of = made["patches"]//2, f" of {made['patients']} patients" if made["patients"] else ""
     lines = [f"{half} real patches{of} and {half} fakes. An accuracy near one half will be known to about {made['points']:.0f} points either way.",
              f"Give readers {made['page']} and keep {made['key']} to yourself."]
+    if 0 < made["patients"] < half: lines.append("Some patients have several lesions in it. Intervals take patches as independent, and will be somewhat too narrow.")
     lines += [f"{n} {truth} pictures were resized: if sharpness differs between real and fake, it may tell them apart." for truth, n in made["resized"].items() if n]
     return "\n".join(lines + [f"Left out, {truth}: {name}: {why}" for truth, name, why in made["left_out"]])
 
