@@ -91,13 +91,15 @@ def _tensor(x):
     return torch.from_numpy(x)
 
 
-EVALUATE = "import sys; sys.argv[0] = 'mammogan_evaluate'; from mammogan.reproduce import mammogan_evaluate; mammogan_evaluate()"
+@pytest.fixture(scope="module")
+def evaluate(tmp_path_factory):
+    "The command, run as its script runs it, whether it is installed or not"
+    script = tmp_path_factory.mktemp("script")/"mammogan_evaluate.py"
+    script.write_text("from mammogan.reproduce import mammogan_evaluate\nif __name__ == '__main__': mammogan_evaluate()\n")
+    return lambda *args: subprocess.run([sys.executable, script, *map(str, args)], capture_output=True, text=True)
 
 
-def evaluate(*args): return subprocess.run([sys.executable, "-c", EVALUATE, *map(str, args)], capture_output=True, text=True)
-
-
-def test_the_command_ends_with_one_json_object(tmp_path):
+def test_the_command_ends_with_one_json_object(tmp_path, evaluate):
     real, fake = write_pngs(tmp_path/"real", textures(60, 3)), tmp_path/"fakes.npy"
     np.save(fake, np.clip(textures(50, 4)+(np.indices((64, 64)).sum(0) % 2)*12., 0, 255).astype(np.uint8))
     (real/"broken.png").write_bytes(b"\x89PNG no more")
@@ -114,7 +116,7 @@ def test_the_command_ends_with_one_json_object(tmp_path):
 
 @pytest.mark.parametrize("fake, sentence", [(np.zeros((3, 64, 64)), "holds float64; 8-bit grey patches"), (np.full((3, 64, 64), np.nan), "values that are not numbers"),
                                             (np.zeros((3, 32, 32), np.uint8), "bring them to one size first"), (np.zeros((0, 64, 64), np.uint8), "N above 0 is needed")])
-def test_fakes_that_cannot_be_compared_are_a_sentence(tmp_path, fake, sentence):
+def test_fakes_that_cannot_be_compared_are_a_sentence(tmp_path, evaluate, fake, sentence):
     real = write_pngs(tmp_path/"real", textures(8, 5))
     np.save(tmp_path/"fakes.npy", fake)
     done = evaluate("--real", real, "--fake", tmp_path/"fakes.npy", "--features", "texture", "--json")
@@ -122,7 +124,7 @@ def test_fakes_that_cannot_be_compared_are_a_sentence(tmp_path, fake, sentence):
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
-def test_few_fakes_give_numbers_or_reasons(tmp_path, n):
+def test_few_fakes_give_numbers_or_reasons(tmp_path, evaluate, n):
     real = write_pngs(tmp_path/"real", textures(20, 6))
     np.save(tmp_path/"fakes.npy", textures(n, 7))
     done = evaluate("--real", real, "--fake", tmp_path/"fakes.npy", "--features", "texture", "--draws", 5, "--repeats", 2, "--json")
