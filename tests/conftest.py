@@ -1,5 +1,5 @@
 """What the tests share: places of their own, so that they neither find nor leave anything, and the smoke phantoms."""
-import os
+import os, random
 from pathlib import Path
 
 import pytest
@@ -41,3 +41,18 @@ def real_data():
     folder = Path(os.environ.get("MAMMOGAN_DATA") or "none")
     if not folder.is_dir(): pytest.skip("MAMMOGAN_DATA names no folder with real data (mini-mias, cbis-mass-patches)")
     return folder
+
+
+def mutated(data:bytes, seed:int) -> bytes:
+    "A file after one to eight accidents: bytes changed, cut out, doubled, put in; its end cut off"
+    chance, data = random.Random(seed), bytearray(data)
+    for _ in range(chance.randint(1, 8)):
+        at, n = chance.randrange(len(data)), chance.choice([1, 1, 2, 4, 30])
+        what = chance.choice(["change", "change", "change", "cut", "double", "insert", "end"])
+        if what == "change": data[at:at+n] = bytes(chance.choice([0, 1, 255, chance.randrange(256)]) for _ in data[at:at+n])
+        elif what == "cut": del data[at:at+n]
+        elif what == "double": data[at:at] = data[at:at+n]
+        elif what == "insert": data[at:at] = chance.randbytes(n)
+        else: del data[max(40, at):]
+        if len(data) < 50: break
+    return bytes(data)

@@ -1,9 +1,8 @@
 """DICOM as it comes: every way of packing gives the same pixels, and whatever is done to a file, reading it ends with pixels or with a sentence."""
-import random
-
 import numpy as np
 import pydicom
 import pytest
+from conftest import mutated
 from hypothesis import example, given, Phase, settings, strategies as st
 from pydicom.pixels import pixel_array
 
@@ -67,21 +66,6 @@ def test_a_stream_that_announces_too_much_is_refused_before_it_is_decoded(files,
 def test_a_missing_decoder_is_named(files, monkeypatch):
     monkeypatch.setattr(pixels, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"jpeg-lossless.dcm is packed as JPEG Lossless.*pip install 'mammogan\[dicom\]'"): read_dicom(files["jpeg-lossless"])
-
-
-def mutated(data:bytes, seed:int) -> bytes:
-    "A file after one to eight accidents: bytes changed, cut out, doubled, put in; its end cut off"
-    chance, data = random.Random(seed), bytearray(data)
-    for _ in range(chance.randint(1, 8)):
-        at, n = chance.randrange(len(data)), chance.choice([1, 1, 2, 4, 30])
-        what = chance.choice(["change", "change", "change", "cut", "double", "insert", "end"])
-        if what == "change": data[at:at+n] = bytes(chance.choice([0, 1, 255, chance.randrange(256)]) for _ in data[at:at+n])
-        elif what == "cut": del data[at:at+n]
-        elif what == "double": data[at:at] = data[at:at+n]
-        elif what == "insert": data[at:at] = chance.randbytes(n)
-        else: del data[max(40, at):]
-        if len(data) < 50: break
-    return bytes(data)
 
 
 # The deadline tells a hang, not speed: CharLS, the JPEG-LS decoder, counts to 2**31 where a stream ends inside a run of zeros, as in the example
