@@ -21,7 +21,7 @@ import pandas as pd
 from PIL import Image
 
 from .core import check_choice, fingerprint, ParameterError, pmap, read_json, rng
-from .dataset import Archive, BOX, IMAGE_COLUMNS, KINDS, LESION_COLUMNS, patch_set, PatchSet, rejections
+from .dataset import Archive, BOX, IMAGE_COLUMNS, KINDS, LESION_COLUMNS, patch_set, PatchSet, printable, rejections
 from .pixels import _VIEWS, open_picture, PICTURES, read_header, read_picture
 
 # %% ../nbs/01a_archives.ipynb #cc6b86fd
@@ -50,7 +50,7 @@ def table(
     columns    # `IMAGE_COLUMNS` or `LESION_COLUMNS`
 ) -> pd.DataFrame:
     "A table of images or of lesions, indexed by id"
-    return pd.DataFrame(list(rows), columns=["id", *columns]).set_index("id")
+    return pd.DataFrame([{k: printable(v) for k, v in r.items()} for r in rows], columns=["id", *columns]).set_index("id")
 
 # %% ../nbs/01a_archives.ipynb #aa5bb60e
 NOT_THERE, NOT_KNOWN = "but the file is not there", "its file is not known"     # how the reason of a row without a file ends
@@ -183,7 +183,7 @@ def _image_header(data, image):
     for file in (f"{data}/{image}.json", f"{data}/{image}.dcm.json"):
         if not os.path.isfile(file): continue
         try: return header_columns(_read_object(file))
-        except (AttributeError, TypeError) as e: raise ValueError(f"{file} is not a DICOM header in JSON ({e}).") from e
+        except (AttributeError, LookupError, TypeError) as e: raise ValueError(f"{file} is not a DICOM header in JSON ({e}).") from e
     raise ValueError(f"{data}/{image}.json, the image's header, is not there; its view and machine are not known.")
 
 def _read_nbss(folder):

@@ -7,7 +7,7 @@ __all__ = ['NOWHERE', 'CBIS_COLUMNS', 'read_text_table', 'number', 'birads_statu
            'cbis_rows', 'remembered', 'dicom_facts', 'series_files', 'mask_facts', 'box_on_mammogram', 'cbis_film',
            'cbis_box', 'cbis_masks', 'read_cbis', 'roi_kinds', 'inbreast_rois', 'inbreast_lesions', 'inbreast_table',
            'read_inbreast', 'categories', 'edge_box', 'vindr_lesion', 'vindr_tables', 'vindr_image', 'vindr_lesions',
-           'read_vindr', 'mias_box', 'mias_rows', 'read_minimias']
+           'read_vindr', 'mias_box', 'mias_rows', 'mias_strange', 'read_minimias']
 
 # %% ../nbs/01c_collections.ipynb #af38b152
 import ast, plistlib, re
@@ -432,7 +432,12 @@ def mias_rows(info:str):
     "Split Info.txt into rows that name a picture and are followed by a tissue and a class"
     for line in info.splitlines():
         words = line.split()
-        if len(words) >= 3 and re.fullmatch(r"mdb\d{3}", words[0]) and words[1] in "FGD": yield words
+        if len(words) >= 3 and re.fullmatch(r"mdb[0-9]{3}", words[0]) and words[1] in "FGD": yield words
+
+def mias_strange(info:str):
+    "The lines of Info.txt that begin like a row and are none"
+    rows = {tuple(words) for words in mias_rows(info)}
+    return [line.strip() for line in info.splitlines() if line.strip().startswith("mdb") and tuple(line.split()) not in rows]
 
 # %% ../nbs/01c_collections.ipynb #8ddd5d71
 def _mias_image(name, tissue):
@@ -441,7 +446,7 @@ def _mias_image(name, tissue):
 
 def _mias_lesion(words, number):
     kind, circle = _mias_kinds.get(words[2]), words[4:7]
-    box = mias_box(*map(int, circle)) if len(circle) == 3 and all(w.isdigit() for w in circle) else dict.fromkeys(BOX, np.nan)
+    box = mias_box(*map(int, circle)) if len(circle) == 3 and all(re.fullmatch("[0-9]{1,5}", w) for w in circle) else dict.fromkeys(BOX, np.nan)
     return dict(id=f"{words[0]}/{number}", image=words[0], **box, **{k: k == kind for k in KINDS}, status=_mias_status.get(words[3] if len(words) > 3 else "", ""))
 
 # %% ../nbs/01c_collections.ipynb #35bb8481
@@ -452,13 +457,15 @@ def read_minimias(
     "mini-MIAS"
     root = existing_folder(data)
     if not (root/"Info.txt").is_file(): raise ParameterError(f"data={str(data)!r}: this is not mini-MIAS, it has no Info.txt.")
-    images, lesions, rejected = {}, [], []
-    for i, words in enumerate(mias_rows((root/"Info.txt").read_text(errors="replace"))):
+    info = (root/"Info.txt").read_text(encoding="utf-8", errors="replace")
+    images, lesions, rejected = {}, [], [("row", line[:60], "Info.txt", "it begins like a row, but is not a picture, a tissue and a class") for line in mias_strange(info)]
+    for i, words in enumerate(mias_rows(info)):
         name, file = words[0], f"{words[0]}.pgm"
         there, abnormal = (root/file).is_file(), words[2] != "NORM"
         if there: images[name] = _mias_image(name, words[1])
-        elif not any(r[1] == name for r in rejected): rejected.append(("image", name, file, "listed in Info.txt, but the file is not there"))
+        elif not any(r[:2] == ("image", name) for r in rejected): rejected.append(("image", name, file, "listed in Info.txt, but the file is not there"))
         if not abnormal: continue
         if there: lesions.append(_mias_lesion(words, i))
         else: rejected.append(("lesion", f"{name}/{i}", file, "its image was left out"))
-    return Archive("mini-mias", root, table(images.values(), IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture, rejections(rejected), mask="otsu", positives="any")
+    return Archive("mini-mias", root, table(images.values(), IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture,
+                   rejections(rejected+rows_and_files(root, [i["file"] for i in images.values()], ["*.pgm"])[1]), mask="otsu", positives="any")
