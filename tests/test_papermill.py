@@ -109,7 +109,7 @@ def test_a_refusal_costs_nothing_that_was_there(refusals, second, store): assert
 
 
 IMPOSSIBLE = {"an unknown preset": (lambda ps, store: check_parameters(dict(preset="fast", seed=0), "preset seed"), "preset='fast' is not known. Choose one of: paper, demo, smoke"),
-              "an unknown source": (lambda ps, store: open_patches("omi"), "source='omi' is not known. Choose one of: phantom, omidb, mini-mias"),
+              "an unknown source": (lambda ps, store: open_patches("omi"), "source='omi' is not known. Choose one of: phantom, omidb"),
               "an unknown mode": (lambda ps, store: chosen_modes("ORG, AUG"), "modes='AUG' is not known. Choose one of: all, ORG"),
               "more lesions than there are": (lambda ps, store: study(store, ps, "smoke", [100_000]), "size=100000 is more lesions than there are: phantom has"),
               "too many folds": (lambda ps, store: study(store, ps, "smoke", [8], folds=4), "folds=4 cannot be used: it must be a whole number from 1 to 3")}
