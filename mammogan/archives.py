@@ -149,9 +149,9 @@ def lesion_status(
     return breast or worst(_inside(e, side) for e in events.values())
 
 # %% ../nbs/01a_archives.ipynb #e0ce3162
-def _read_object(path):
+def _read_object(path, once=False):
     "A JSON file that must hold an object"
-    if isinstance(found := read_json(path), dict): return found
+    if isinstance(found := read_json(path, once), dict): return found
     raise ValueError(f"{path} holds no JSON object.")
 
 def _client_file(folder, kind):
@@ -161,7 +161,7 @@ def _client_file(folder, kind):
 
 def _client_studies(folder):
     "What a client's imagedb file lists: series and images of each study"
-    found = _read_object(file := _client_file(folder, "imagedb"))
+    found = _read_object(file := _client_file(folder, "imagedb"), once=True)
     if not isinstance(found.get("STUDIES"), dict): raise ValueError(f"{file} lists no STUDIES.")
     return found["STUDIES"]
 
@@ -188,7 +188,7 @@ def _image_header(data, image):
 
 def _read_nbss(folder):
     "A client's screening record, or an empty one and the reason"
-    try: return _read_object(_client_file(folder, "nbss")), []
+    try: return _read_object(_client_file(folder, "nbss"), once=True), []
     except ValueError as e: return {}, [("record", folder.name, f"nbss_{folder.name}.json", f"{e} Its lesions are kept, without a status.")]
 
 def _no_episode(nbss, episode, study, folder):

@@ -123,9 +123,17 @@ def write_json(path, value) -> Path:
     with replacing(path) as beside: beside.write_text(json.dumps(value, indent=1, default=_plain, allow_nan=False)+"\n")
     return Path(path)
 
-def read_json(path):
+def _each_once(pairs):
+    "An object of a JSON file, whose keys must differ"
+    if len(found := dict(pairs)) < len(pairs): raise ValueError(f"one object has the key {next(k for i, (k, _) in enumerate(pairs) if k in dict(pairs[:i]))!r} twice")
+    return found
+
+def read_json(
+    path,               # the file
+    once:bool=False     # whether a key that stands twice in an object is an error; else the last one counts, as everywhere
+):
     "What `write_json` wrote; a file that cannot be read is named in the error"
-    try: return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    try: return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_each_once if once else None)
     except (OSError, ValueError) as e: raise ValueError(f"{path} cannot be read as JSON ({e}).") from e
 
 # %% ../nbs/00_core.ipynb #4e2a979a

@@ -395,7 +395,7 @@ def prepare(
     config=PrepareConfig(), # how patches are cut
     seed:int=0,
     workers:int=1,          # processes; the result does not depend on them
-    chunk:int=32            # images a chunk: what at most is done twice after a kill
+    chunk:int=32            # images a chunk: what each worker at most does twice after a kill
 ) -> PatchSet:
     "The poster's five steps over an archive: a PatchSet in `out`"
     from filelock import FileLock
@@ -413,13 +413,19 @@ def prepare(
         return load_patches(out)
 
 # %% ../nbs/01_dataset.ipynb #2fa624d2
+def _read_table(path):
+    "A parquet file, read block by block: the whole of it never lies in memory twice"
+    import pyarrow.parquet as pq
+    with pq.ParquetFile(path) as f: blocks = [b.to_pandas() for b in f.iter_batches(_Table.block, use_threads=False)] or [f.schema_arrow.empty_table().to_pandas()]
+    return pd.concat(blocks, ignore_index=True)
+
 def load_patches(
     folder    # a folder that `prepare` made
 ) -> PatchSet:
     "Open a PatchSet; its pixels stay on disk until they are used"
     folder = Path(folder)
     if not (folder/"dataset.json").is_file(): raise ValueError(f"{folder} is not a set of patches: it has no dataset.json.")
-    rows, images, rejected = (pd.read_parquet(folder/f"{n}.parquet") for n in ("patches", "images", "rejected"))
+    rows, images, rejected = (_read_table(folder/f"{n}.parquet") for n in ("patches", "images", "rejected"))
     return PatchSet(np.load(folder/"patches.npy", mmap_mode="r"), rows, images.set_index("image"), rejected, read_json(folder/"dataset.json"), folder=folder)
 
 # %% ../nbs/01_dataset.ipynb #e94e35b8
@@ -450,7 +456,7 @@ class Fold:
 def _cuts(labels, groups, parts, split, seed):
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
     cut = (StratifiedGroupKFold if split == "patient" else StratifiedKFold)(parts, shuffle=True, random_state=seed % 2**32)
-    try: return [np.sort(held) for _, held in cut.split(labels, labels, groups)]
+    try: return [np.sort(held) for _, held in cut.split(labels, labels, groups if split == "patient" else None)]
     except ValueError as e: raise ValueError(f"{len(np.unique(groups))} patients with {int(labels.sum())} lesions cannot be cut into {parts} folds: {e}") from e
 
 # %% ../nbs/01_dataset.ipynb #02621ceb

@@ -96,6 +96,17 @@ def test_both_corners_of_a_box_belong_to_it_and_rows_count_from_the_top(tmp_path
     np.testing.assert_array_equal(ps.pixels[0], img[5:133, 40:168])
 
 
+def test_a_lesion_that_stands_twice_in_a_file_is_not_lost_in_silence(tmp_path):
+    client, image = tmp_path/"data"/"demd1", tmp_path/"images"/"demd1"/"9"/"1.2.dcm"
+    for f in (client/"imagedb_demd1.json", image): f.parent.mkdir(parents=True)
+    mark = json.dumps(dict(X1="40", X2="167", Y1="5", Y2="132", Mass="1"))
+    (client/"imagedb_demd1.json").write_text(f'{{"STUDIES": {{"9": {{"EpisodeID": "1", "8": {{"1.2": {{"m": {mark}, "m": {mark}}}}}}}}}}}')
+    image.write_bytes(b"any")
+    got = read_omidb(tmp_path)
+    assert got.images.empty and set(got.rejected.what) == {"client", "file"}
+    assert "one object has the key 'm' twice" in got.rejected.reason[got.rejected.what == "client"].item()
+
+
 DICOM_WORDS = dict(BatchID=None, ClientID="patient", StudyIUID="study", ImageSOPIUID="id", ImageLaterality="laterality", ViewPosition="view", Manufacturer="manufacturer",
                    ManufacturersModelName="model", PresentationIntentType="intent", XRayTubeCurrent="tube_current", EstimatedRadiographicMagnificationFactor="magnification")
 

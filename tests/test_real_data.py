@@ -69,3 +69,14 @@ def test_labels_tape_and_edges_are_not_tissue(real_data):
         for k in range(1, n+1):                                  # a label, tape or an edge: bright, and not in the breast by more than a touch
             piece = pieces == k
             if piece.sum() > 400 and (piece & ~ndimage.binary_dilation(breast, iterations=3)).sum() > .5*piece.sum(): assert not (piece & breast).sum() > .05*piece.sum(), i
+
+
+def test_the_grain_of_phantoms_is_that_of_films(real_data, phantom_tree):
+    "The exponent of the power spectrum, on squares of equal physical size, measured anew on every fourth film: within 0.3"
+    from mammogan.realism import all_squares, exponent_summary, exponents, FILMS, without_lesions
+    from mammogan.sources import open_archive
+    if not (real_data/"mini-mias").is_dir(): pytest.skip("MAMMOGAN_DATA has no mini-mias")
+    def mean(archive, every): return exponent_summary(exponents(all_squares(archive, without_lesions(archive)[::every])))["mean"]
+    films, ours = mean(open_archive("mini-mias", real_data/"mini-mias"), 4), mean(open_archive(preset="smoke"), 1)
+    assert abs(films-FILMS["exponent"]["mean"]) < .1
+    assert abs(ours-films) <= .3
