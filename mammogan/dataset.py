@@ -331,12 +331,15 @@ class _Account:
         return self.sums
 
 # %% ../nbs/01_dataset.ipynb #9265d258
+def _append_pixels(part, f, seen):
+    for patch in np.load(f"{part}.npy", mmap_mode="r"): seen.update(patch); f.write(patch)
+
 def _write_pixels(parts, path, size):
     "Append the chunks' patches to one array; gives their number and their hash"
     total, seen = sum(np.load(f"{p}.npy", mmap_mode="r").shape[0] for p in parts), hashlib.sha256()
     with open(path, "wb") as f:
         np.lib.format.write_array_header_1_0(f, dict(descr="<u2", fortran_order=False, shape=(total, size, size)))
-        for p in parts: data = np.load(f"{p}.npy").reshape(-1); seen.update(data); f.write(data)
+        for p in parts: _append_pixels(p, f, seen)
     return total, seen.hexdigest()
 
 def _assemble(parts, out, archive, config, seed):
@@ -389,6 +392,11 @@ def _same_set(ps, out, archive, config, seed):
     raise ParameterError(f"{out} was prepared from other tables, with other settings or another seed: give another folder, or delete it.")
 
 # %% ../nbs/01_dataset.ipynb #c6dfa1f1
+def _give_back():
+    "Return to the system what Arrow holds back after work on tables of words"
+    import pyarrow as pa
+    pa.default_memory_pool().release_unused()
+
 def prepare(
     archive:Archive,        # what to cut patches from
     out,                    # the folder to make; what was prepared there before is found
@@ -405,6 +413,7 @@ def prepare(
         if (out/"dataset.json").is_file(): return _same_set(load_patches(out), out, archive, config, seed)
         work = out.with_name(f".{out.name}.{fingerprint(asdict(config), seed, chunk, _tables(archive))}.part"); work.mkdir(exist_ok=True)
         ids, sizes = list(archive.images.index), normal_sizes(archive, config)
+        _give_back()
         parts = {work/f"{i:07}": ids[i:i+chunk] for i in range(0, len(ids), chunk)}
         missing = [p for p in parts if not Path(f"{p}.json").exists()]
         pmap(_prepare_chunk, ((_part(archive, parts[p]), sizes, config, seed, p) for p in missing), workers, "images to patches", len(missing))
@@ -414,10 +423,11 @@ def prepare(
 
 # %% ../nbs/01_dataset.ipynb #2fa624d2
 def _read_table(path):
-    "A parquet file, read block by block: the whole of it never lies in memory twice"
-    import pyarrow.parquet as pq
-    with pq.ParquetFile(path) as f: blocks = [b.to_pandas() for b in f.iter_batches(_Table.block, use_threads=False)] or [f.schema_arrow.empty_table().to_pandas()]
-    return pd.concat(blocks, ignore_index=True)
+    "A parquet file as a table, through the system's memory: Arrow's own pool keeps several times what the table needs"
+    import pyarrow as pa, pyarrow.parquet as pq
+    pool = pa.default_memory_pool(); pa.set_memory_pool(pa.system_memory_pool())
+    try: return pq.read_table(path, use_threads=False).to_pandas()
+    finally: pa.set_memory_pool(pool)
 
 def load_patches(
     folder    # a folder that `prepare` made
