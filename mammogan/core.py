@@ -133,7 +133,8 @@ def read_json(
     once:bool=False     # whether a key that stands twice in an object is an error; else the last one counts, as everywhere
 ):
     "What `write_json` wrote; a file that cannot be read is named in the error"
-    try: return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_each_once if once else None)
+    try:
+        with open(path, "rb") as f: return json.loads(f.read(), object_pairs_hook=_each_once if once else None)
     except (OSError, ValueError) as e: raise ValueError(f"{path} cannot be read as JSON ({e}).") from e
 
 # %% ../nbs/00_core.ipynb #4e2a979a
