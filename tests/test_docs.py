@@ -201,6 +201,7 @@ def index_blocks():
     for i, c in enumerate(cells(REPO/"nbs"/"index.ipynb")):
         source = "".join(c["source"])
         if i == 0: source = re.sub(r"^> .*$", "", source, count=1, flags=re.M)       # the page's description, which README.md does without
+        source = re.sub(r"^:::.*$", "", re.sub(r'^::: \{\.content-visible when-format="html"\}.*?^:::$', "", source, flags=re.M | re.S), flags=re.M)
         if c["cell_type"] == "markdown": code += FENCE.findall(source); prose += "\n" + FENCE.sub("", source); continue
         if source.startswith("#|"): continue
         code.append(source.strip()+"\n")
@@ -223,10 +224,14 @@ def test_readme_has_the_two_commands():
     assert "pip install -e '.[dev]' && nbdev_test && pytest" in lines
 
 
-def test_the_front_page_has_no_picture_and_no_relative_link():
+def test_the_front_page_reads_the_same_away_from_the_site():
+    "README.md has the picture by its address; on the site it lies beside the page"
     page = "\n".join("".join(c["source"]) for c in cells(REPO/"nbs"/"index.ipynb"))
-    assert "![" not in page and "<img" not in page
-    assert [a for a in re.findall(r"\]\(([^)]*)\)", page) if not a.startswith("https://")] == []
+    pictures, = re.findall(r"^!\[[^\]]*\]\((https:[^)]*)\)$", (REPO/"README.md").read_text(encoding="utf-8"), re.M)
+    address, beside = pictures, "front.png"
+    assert re.findall(r"!\[[^\]]*\]\(([^)]*)\)", page) == [beside, address] and address.endswith(f"/main/nbs/{beside}")
+    assert (REPO/"nbs"/beside).stat().st_size < 500_000
+    assert [a for a in re.findall(r"(?<!!)\[[^\]]*\]\(([^)]*)\)", page) if not a.startswith("https://")] == []
     assert all("image/png" not in o.get("data", {}) for o in outputs(REPO/"nbs"/"index.ipynb"))
 
 

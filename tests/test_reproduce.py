@@ -52,8 +52,14 @@ def finished(folder): return {p: p.stat().st_mtime_ns for p in (folder/"runs"/"n
 
 
 @pytest.fixture(scope="module")
-def folder(phantoms, tmp_path_factory):
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as m: yield m
+
+
+@pytest.fixture(scope="module")
+def folder(phantoms, monkeypatch_module, tmp_path_factory):
     "A reproduction that was killed after three of five notebooks and called again"
+    monkeypatch_module.setenv("OMP_NUM_THREADS", "1")           # of the t-SNE map: two busy threads that wait for one another are slow beside other work
     folder = tmp_path_factory.mktemp("reproduce")
     for name, code in ROOMS.items(): room(folder/"nbs", name, code)
     running = start(folder)
