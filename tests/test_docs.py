@@ -73,7 +73,7 @@ def addresses(pages):
     return {n: found[1] for n, found in named.items() if found} | {n: n.replace(".qmd", ".html") for n in pages if n.endswith(".qmd")}
 
 
-def links(page): return re.findall(r"(?<!!)\]\(([^)\s]+)[^)]*\)", prose(page)) + [a for text in written(page) for a in re.findall(r'href="([^"]*)"', FENCE.sub("", text))]
+def links(page): return re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]+)[^)]*\)", prose(page)) + [a for text in written(page) for a in re.findall(r'href="([^"]*)"', FENCE.sub("", text))]
 
 
 def broken_links(pages):
