@@ -27,7 +27,7 @@ CHANNELS = (9, 18, 36, 72, 90)
 
 @torch.no_grad()
 def lesion_classifier(
-    seed:int=0, channels=CHANNELS
+    seed:int=0, channels=CHANNELS    # of the weights; of the four convolutions
 ) -> Discriminator:
     "The paper's classifier: patches (N,1,128,128) in [0,1] to one logit each"
     net, chance = Discriminator(channels), torch_rng(seed, "weights", "classifier")
@@ -66,7 +66,7 @@ CLASSIFIERS = dict(paper=ClassifierConfig(), demo=ClassifierConfig(lr=1e-3, epoc
 def run_network(
     net, pixels:np.ndarray,   # (N,128,128) uint8
     of,                       # what to compute of a batch (B,1,128,128) in [0,1]
-    precision="float32", batch=256
+    precision="float32", batch=256   # numbers that it computes with, and patches at a time
 ) -> np.ndarray:
     "A function of the network over patches, in evaluation mode"
     device, was, out = next(net.parameters()).device, net.training, []

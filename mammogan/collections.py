@@ -129,7 +129,7 @@ def _known(place):
 def remembered(
     find,           # `find(path)` gives a dict of plain JSON; a ValueError becomes `dict(error=...)`, which is not remembered
     root:Path, files,   # the archive's folder, and paths relative to it
-    workers:int=1, desc:str="",
+    workers:int=1, desc:str="",   # processes, and what the progress bar calls it
     block:int=1000  # files after which what was found is written
 ) -> dict:          # file -> what was found
     "What `find` finds in each file, from memory where the file has not changed since"
@@ -423,12 +423,17 @@ def read_vindr(
 _mias_kinds = dict(CIRC="mass", SPIC="mass", MISC="mass", CALC="calcification", ASYM="asymmetry", ARCH="distortion")
 _mias_status = dict(B="benign", M="malignant")
 
-def mias_box(x, y, radius, height=1024) -> dict:
+def mias_box(
+    x, y, radius,   # the circle's centre and radius, in pixels
+    height=1024
+) -> dict:
     "The box around a circle whose `y` counts from the bottom of a picture of `height` pixels"
     row = height-1-y
     return dict(x1=x-radius, x2=x+radius, y1=row-radius, y2=row+radius)
 
-def mias_rows(info:str):
+def mias_rows(
+    info:str    # the text of Info.txt
+):
     "Split Info.txt into rows that name a picture and are followed by a tissue and a class"
     for line in info.splitlines():
         words = line.split()

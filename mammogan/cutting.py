@@ -128,7 +128,7 @@ def normal_boxes(
     img, mask:Mask, lesions,   # (H,W) pixel values, where the breast is, boxes of all lesions
     sizes,                     # (n,2) heights and widths to draw from, in pixels
     config:PrepareConfig,      # how many, how often, how many grey levels
-    chance:np.random.Generator
+    chance:np.random.Generator # where the boxes come from
 ):                             # accepted boxes, and a list of rejected boxes for each verdict
     "Draw random boxes until `normals_per_image` hold normal tissue or the draws are used up"
     accepted, refused, left = [], {}, config.draws*config.rounds

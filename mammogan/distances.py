@@ -35,7 +35,10 @@ class Sample:
     def __len__(self): return len(self.x)
     def __getitem__(self, rows): return Sample(self.x[rows], self.patients[rows])
 
-def enough(real:Sample, fake:Sample, least:int, what:str):
+def enough(
+    real:Sample, fake:Sample,
+    least:int, what:str    # rows that a sample must have, and the measure's name
+):
     "Stop with a sentence when a sample is too small for a measure, or holds what is no number"
     for name, s in (("real", real), ("fake", fake)):
         if len(s) < least: raise ValueError(f"{what} needs at least {least} {name} patches; there {'is' if len(s) == 1 else 'are'} {len(s)}.")

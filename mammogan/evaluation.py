@@ -242,7 +242,7 @@ def figure_5_groups(
 @paper_style()
 def figure_5(
     groups:dict,       # title -> (n,128,128) uint8
-    columns:int=4
+    columns:int=4      # patches in a row
 ):
     "Real and synthetic lesions side by side"
     fig, axes = plt.subplots(-(-len(groups)//2), 2, figsize=(7, 3.7*-(-len(groups)//2)), squeeze=False, layout="constrained")
@@ -275,7 +275,7 @@ def tsne_map(
 # %% ../nbs/03_evaluation.ipynb #2cb7dbef
 def neighbour_mixing(
     pixels:np.ndarray, groups,   # (N,S,S) uint8 and (N,) names
-    of="fake mass", k:int=10
+    of="fake mass", k:int=10     # the group, and how many neighbours
 ) -> pd.DataFrame:               # a row a group: share among the k nearest neighbours, and by chance
     "Whom the patches of one group have for neighbours"
     from sklearn.neighbors import NearestNeighbors
@@ -319,7 +319,7 @@ def map_run(
 @paper_style()
 def figure_6(
     where:np.ndarray, groups,   # (N,2) and (N,) names
-    title=""
+    title=""                    # above the map
 ):
     "The map, in the poster's colours and marks"
     fig, ax = plt.subplots(figsize=(5.2, 4.4), layout="constrained")

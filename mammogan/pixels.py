@@ -237,7 +237,9 @@ def windows(
     ends = lambda c, w: (c-w/2, c+w/2) if exact else (c-.5-(w-1)/2, c-.5+(w-1)/2)
     return [ends(c, w) for c, w in zip(_values(ds, "WindowCenter"), _values(ds, "WindowWidth"))]
 
-def first_window(ds, sign, offset):
+def first_window(
+    ds, sign, offset    # a DICOM data set; what turns its values upright: sign*value + offset
+):
     "The first window that makes sense, on the scale of upright values, or None"
     slope, intercept = _slope(ds)
     found = (tuple(sorted(sign*(v-intercept)/slope+offset for v in w)) for w in windows(ds) if w[0] <= w[1])

@@ -142,7 +142,7 @@ def measure_masses(
 
 def spread(
     values,              # numbers; those that are nan do not count
-    digits:int=2
+    digits:int=2         # after the point
 ) -> tuple:              # three numbers
     "What 10, 50 and 90 % of the values do not exceed"
     return tuple(float(v) for v in np.nanpercentile(np.asarray(values, float), (10, 50, 90)).round(digits))

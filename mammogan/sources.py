@@ -101,7 +101,7 @@ def open_patches(
 
 # %% ../nbs/01d_sources.ipynb #d2209733
 def figure_facts(
-    ps:PatchSet, preset:str, seed:int,
+    ps:PatchSet, preset:str, seed:int,   # the patches shown, and what made them
     **counts          # what was counted, e.g. `masses=962`
 ) -> dict:
     "What the footnote of a figure states"

@@ -106,7 +106,7 @@ def worth(
 def real_lesions_worth(
     table:pd.DataFrame,              # a row a run: size, fold, seed, mode, and the metric
     mode:str, size:int,              # whose worth, and at which size
-    metric:str="f1", against="ORG",
+    metric:str="f1", against="ORG",  # which column, and the mode that sets the curve
     draws:int=2000, seed:int=0
 ) -> dict:                           # worth, low, high (numbers of real lesions), beyond (share of draws outside the curve's range)
     "With how many real lesions ORG would reach what a mode reaches with `size`, with its middle 95 % over runs"

@@ -58,7 +58,7 @@ def torch_rng(seed:int, *purpose) -> torch.Generator:
 # %% ../nbs/01e_training.ipynb #105a02b4
 def random_flips(
     x:torch.Tensor,        # (B,1,S,S)
-    chance:torch.Generator
+    chance:torch.Generator # decides for each patch
 ) -> torch.Tensor:
     "Each patch flipped horizontally with p = 0.5, then vertically with p = 0.5"
     for axis in (-1, -2):
@@ -69,7 +69,7 @@ def random_flips(
 def random_jitter(
     x:torch.Tensor,        # (B,1,S,S) in [0,1]
     amount:float,          # half the range of the change: 0.1 means contrast x 0.9..1.1 and brightness -0.1..0.1
-    chance:torch.Generator
+    chance:torch.Generator # decides for each patch
 ) -> torch.Tensor:
     "Each patch's contrast and brightness changed at random, clipped to [0,1]"
     contrast, brightness = ((torch.rand(2, len(x), generator=chance)*2-1)*amount).to(x.device)[:, :, None, None, None]
@@ -142,7 +142,9 @@ def flat_state(
         else: flat.update({f"{name}.{i}.{k}": torch.as_tensor(v) for i, s in part.state_dict()["state"].items() for k, v in s.items()})
     return flat
 
-def load_flat_state(flat:dict, **parts):
+def load_flat_state(
+    flat:dict, **parts    # tensors by name; modules and optimisers, named as they were for `flat_state`
+):
     "Put what `flat_state` gave back into modules and optimisers"
     for name, part in parts.items():
         mine = {k.removeprefix(f"{name}."): v for k, v in flat.items() if k.startswith(f"{name}.")}
@@ -213,7 +215,9 @@ def quiet_learner(
     learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__ in ("ProgressCallback", "Recorder")])
     return learn
 
-def torch_adam(betas=(.9, .999), **kwargs):
+def torch_adam(
+    betas=(.9, .999), **kwargs    # how slowly the two running means forget; more options of torch's Adam
+):
     "An optimiser function for a `Learner`: torch's Adam, with torch's defaults, behind fastai's interface"
     betas = tuple(float(b) for b in betas)
     return lambda params, lr=1e-3, **_: OptimWrapper(params, torch.optim.Adam, lr=lr, betas=betas, **kwargs)

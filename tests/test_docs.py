@@ -1,5 +1,6 @@
 """The notebooks as pages: each can be processed for the site, is clean and small; README.md is index.ipynb."""
-import json, re, shutil, subprocess, sys
+import ast, json, re, shutil, subprocess, sys
+from pathlib import Path
 
 import pytest
 
@@ -13,19 +14,130 @@ def outputs(notebook): return [o for c in cells(notebook) for o in c.get("output
 def text_of(output): return "".join(output.get("text", [])) or "".join(output.get("data", {}).get("text/plain", []))
 
 
-def test_every_notebook_is_processed_for_the_site(tmp_path):
-    "The function behind nbdev_proc_nbs, which needs no Quarto, in a copy of the sources"
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory):
+    "The pages of the site before Quarto draws them: what nbdev_proc_nbs makes, by the function behind it that needs no Quarto, in a copy of the sources"
     pytest.importorskip("nbdev", reason="nbdev, which processes notebooks for the site, comes with the extra [dev]")
-    for name in ("nbs", "mammogan"): shutil.copytree(REPO/name, tmp_path/name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
-    for name in ("settings.ini", "_quarto.yml"): shutil.copy(REPO/name, tmp_path)
-    done = subprocess.run([sys.executable, "-W", "default", "-c", "from nbdev.serve import proc_nbs; proc_nbs(n_workers=0)"], cwd=tmp_path, capture_output=True, text=True)
+    folder = tmp_path_factory.mktemp("site")
+    for name in ("nbs", "mammogan"): shutil.copytree(REPO/name, folder/name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+    for name in ("settings.ini", "_quarto.yml"): shutil.copy(REPO/name, folder)
+    done = subprocess.run([sys.executable, "-W", "default", "-c", "from nbdev.serve import proc_nbs; proc_nbs(n_workers=0)"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-1000:]
     shared = done.stderr.partition("imports and other code")[2]
     assert not shared, f"an import shares its cell with other code, and the build of the site would run both: {shared[:600]}"
-    pages = {p.stem: cells(p) for p in (tmp_path/"_proc").glob("*.ipynb")}
-    assert set(pages) == {p.stem for p in NOTEBOOKS} and all(pages.values())
-    assert not [o for page in pages.values() for c in page for o in c.get("outputs", []) if o["output_type"] == "error"]
-    assert (tmp_path/"_proc"/"_quarto.yml").read_text() == (REPO/"nbs"/"_quarto.yml").read_text()
+    return folder/"_proc"
+
+
+@pytest.fixture(scope="module")
+def pages(processed):
+    "The cells of each page: notebooks, guides, README.md and CONTRIBUTING.md"
+    words = [*processed.glob("*.qmd"), REPO/"README.md", REPO/"CONTRIBUTING.md"]
+    return {p.name: cells(p) for p in sorted(processed.glob("*.ipynb"))} | {p.name: [dict(cell_type="markdown", source=p.read_text(encoding="utf-8"))] for p in sorted(words)}
+
+
+def test_every_notebook_is_processed_for_the_site(processed, pages):
+    assert {Path(n).stem for n in pages if n.endswith(".ipynb")} == {p.stem for p in NOTEBOOKS} and all(pages.values())
+    assert {n for n in pages if n.endswith(".qmd")} == {p.name for p in (REPO/"nbs").glob("*.qmd")}
+    assert (processed/"_quarto.yml").read_text() == (REPO/"nbs"/"_quarto.yml").read_text()
+
+
+def test_the_sidebar_leads_to_every_page():
+    listed = re.findall(r"^ +- (\w+\.(?:ipynb|qmd))$", (REPO/"_quarto.yml").read_text(encoding="utf-8"), re.M)
+    assert sorted(listed) == sorted(p.name for p in [*NOTEBOOKS, *(REPO/"nbs").glob("*.qmd")])
+
+
+SITE, BLOB = "https://mammogan.github.io/mammogan/", "https://github.com/mammogan/mammogan/blob/main/"
+FENCE = re.compile(r"^``` *\{?\.?\w*\}?\n(.*?)^```$", re.M | re.S)
+
+
+def sources(page, *kinds): return ["".join(c["source"]) for c in page if c["cell_type"] in kinds]
+def shown(page): return [o for c in page for o in c.get("outputs", [])]
+def prose(page): return re.sub(r"`[^`\n]*`", "", FENCE.sub("", "\n\n".join(written(page))))
+def written(page): return sources(page, "markdown") + ["".join(o["data"]["text/markdown"]) for o in shown(page) if "text/markdown" in o.get("data", {})]
+
+
+def labels(page):
+    "What a cross-reference on this page may name"
+    return set(re.findall(r"^#\| label: *([\w-]+)", "\n".join(sources(page, "code")), re.M)) | set(re.findall(r"\{#([\w-]+)", "\n".join(written(page))))
+
+
+def anchors(page):
+    "What a link may name after #: headings as pandoc spells them, and labels"
+    headings = re.findall(r"^#+ +(.*?)(?: *\{.*\})?$", FENCE.sub("", "\n\n".join(written(page))), re.M)
+    return labels(page) | {re.sub(r"\s+", "-", re.sub(r"[^\w\s.-]", "", h).strip()).lower().lstrip("0123456789-.") for h in headings} | set(re.findall(r"[\w.]+", " ".join(headings)))
+
+
+def addresses(pages):
+    "Where each page is on the site: nbdev names a notebook's page without its number"
+    named = {n: re.search(r"^output-file: (\S+)", "\n".join(sources(page, "raw")), re.M) for n, page in pages.items() if n.endswith(".ipynb")}
+    return {n: found[1] for n, found in named.items() if found} | {n: n.replace(".qmd", ".html") for n in pages if n.endswith(".qmd")}
+
+
+def links(page): return re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]+)[^)]*\)", prose(page)) + [a for text in written(page) for a in re.findall(r'href="([^"]*)"', FENCE.sub("", text))]
+
+
+def broken_links(pages):
+    by_address, broken = {a: n for n, a in addresses(pages).items()}, []
+    for name, page in pages.items():
+        for link in links(page):
+            if link.startswith(BLOB) and not (REPO/link.removeprefix(BLOB).partition("#")[0]).exists(): broken.append((name, link))
+            if not link.startswith(SITE) and re.match(r"[a-z]+:", link): continue
+            there, _, anchor = link.removeprefix(SITE).partition("#")
+            there = by_address.get(there or ("index.html" if link.startswith(SITE) else ""), there)
+            if there not in pages and there: broken.append((name, link))
+            elif anchor and anchor not in anchors(pages[there or name]): broken.append((name, link))
+    return broken
+
+
+CROSS = r"(?<![\w\\])@((?:fig|tbl|sec|eq)-[\w-]+)"
+
+
+def broken_references(pages): return [(name, r) for name, page in pages.items() for r in re.findall(CROSS, prose(page)) if r not in labels(page)]
+
+
+def unknown_citations(pages, bibliography):
+    keys = set(re.findall(r"^@\w+\{([^,]+),", bibliography, re.M))
+    return [(name, k) for name, page in pages.items() if not name.endswith(".md") for k in re.findall(r"(?<![\w\\])@([A-Za-z]\w+)", re.sub(CROSS, "", prose(page))) if k not in keys]
+
+
+def bare_pictures(pages):
+    "Pictures without a caption or without alternative text"
+    bare = [(name, found) for name, page in pages.items() for found in re.findall(r"!\[[^\]]{0,20}\]\([^)]*\)|<img(?![^>]*alt=\"[^\"]{20,}\")[^>]*>", prose(page))]
+    for name, page in pages.items():
+        for c in page:
+            pictures = [o for o in c.get("outputs", []) if {"image/png", "image/svg+xml"} & set(o.get("data", {}))]
+            source = "".join(c["source"])
+            if pictures and not all(re.search(rf"^#\| fig-{what}: *\S.{{20,}}", source, re.M | re.S) for what in ("cap", "alt")): bare.append((name, source[:80]))
+            if pictures and re.search(r"^#\| fig-alt: *\[", source, re.M) and len(pictures) < len(c["outputs"]): bare.append((name, "what is printed beside pictures takes one of their texts: " + source[:80]))
+            bare += [(name, found) for o in c.get("outputs", []) for found in re.findall(r'<img(?![^>]*alt="[^"]{20,}")[^>]*>', "".join(o.get("data", {}).get("text/html", [])))]
+    return bare
+
+
+def errors(pages): return [(name, o["ename"]) for name, page in pages.items() for o in shown(page) if o["output_type"] == "error"]
+
+
+def test_no_page_shows_an_error(pages): assert errors(pages) == []
+def test_no_internal_link_is_broken(pages): assert broken_links(pages) == []
+def test_every_cross_reference_has_its_label_on_the_page(pages): assert broken_references(pages) == []
+def test_every_citation_is_in_the_bibliography(pages): assert unknown_citations(pages, (REPO/"nbs"/"references.bib").read_text(encoding="utf-8")) == []
+def test_every_figure_has_a_caption_and_alternative_text(pages): assert bare_pictures(pages) == []
+
+
+@pytest.mark.parametrize("check, cell", [
+    (errors, dict(cell_type="code", source="", outputs=[dict(output_type="error", ename="ValueError")])),
+    (broken_links, dict(cell_type="markdown", source="See [a room](99_nowhere.ipynb).")),
+    (broken_links, dict(cell_type="markdown", source=f"See [a room]({SITE}01_dataset.html).")),
+    (broken_links, dict(cell_type="markdown", source="See [a step](01_dataset.ipynb#a-step-that-is-not-there).")),
+    (broken_links, dict(cell_type="markdown", source=f"See [a file]({BLOB}tests/test_nothing.py).")),
+    (broken_references, dict(cell_type="markdown", source="As @fig-nowhere shows.")),
+    (lambda pages: unknown_citations(pages, "@misc{known2020, year = {2020}}"), dict(cell_type="markdown", source="As was shown [@known2020; @nobody1999].")),
+    (bare_pictures, dict(cell_type="code", source="plt.plot([1])", outputs=[dict(output_type="display_data", data={"image/png": "iVBOR"})])),
+    (bare_pictures, dict(cell_type="code", source="#| fig-cap: A line, as it was drawn by this.\nplt.plot([1])", outputs=[dict(output_type="display_data", data={"image/png": "iVBOR"})])),
+    (bare_pictures, dict(cell_type="markdown", source="![](a.png)")),
+], ids=lambda x: x["source"][:40] if isinstance(x, dict) else "")
+def test_each_of_these_checks_finds_a_planted_fault(check, cell):
+    sound = {"01_dataset.ipynb": [dict(cell_type="raw", source="output-file: dataset.html"), dict(cell_type="markdown", source="## A step\n\nWords, and [a link](#a-step).")]}
+    assert check(sound) == [] and len(check({**sound, "02_other.ipynb": [dict(cell_type="raw", source="output-file: other.html"), cell]})) == 1
 
 
 @each_notebook
@@ -41,7 +153,8 @@ def test_its_outputs_hold_no_path_of_the_machine_that_ran_it(notebook):
 
 @each_notebook
 def test_it_has_a_title_and_a_sentence(notebook):
-    assert re.match(r"# \S.*\n+> \S", "".join(cells(notebook)[0]["source"]))
+    "They stand alone in the first cell: nbdev makes front matter of them, and what else stood in that cell would be missing on the site"
+    assert re.fullmatch(r"# \S.*\n+> \S.*\n*", "".join(cells(notebook)[0]["source"]))
 
 
 UNFINISHED = r"\b(TODO|FIXME|XXX|TBD|TK|[Ll]orem ipsum|[Pp]laceholder)\b|@@"
@@ -53,12 +166,35 @@ def test_no_word_of_it_is_unfinished(notebook):
     assert not re.search(UNFINISHED, prose)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md"])
-def test_no_word_of_a_page_is_unfinished(name):
-    assert not re.search(UNFINISHED, (REPO/name).read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", [*(REPO/n for n in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff")), *sorted((REPO/"nbs").glob("*.qmd"))], ids=lambda p: p.name)
+def test_no_word_of_a_page_is_unfinished(page):
+    assert not re.search(UNFINISHED, page.read_text(encoding="utf-8"))
 
 
-FENCE = re.compile(r"^``` ?\w*\n(.*?)^```$", re.M | re.S)
+COMMON = {"seed", "workers", "draws"}     # explained where they first appear, and the same everywhere
+
+
+def undocumented(text):
+    "Public names of a module without a sentence, and parameters whose meaning stands neither beside them, nor in that sentence, nor beside the same name elsewhere in the module"
+    tree, lines, missing = ast.parse(text), text.splitlines(), []
+    def parameters(f): return [a for a in (*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs, f.args.vararg, f.args.kwarg) if a and a.arg not in ("self", "cls")]
+    def beside(a): return "#" in lines[a.end_lineno-1]
+    told = COMMON | {a.arg for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for a in parameters(f) if beside(a)}
+    public, = [ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "__all__"]
+    for n in tree.body:
+        if getattr(n, "name", "") not in public: continue
+        sentence = ast.get_docstring(n) or missing.append(n.name) or ""
+        if isinstance(n, ast.FunctionDef): missing += [f"{n.name}({a.arg})" for a in parameters(n) if not beside(a) and a.arg not in told and not re.search(rf"\b{a.arg}\b", sentence)]
+    return missing
+
+
+@pytest.mark.parametrize("module", sorted((REPO/"mammogan").glob("[!_]*.py")), ids=lambda p: p.stem)
+def test_every_public_name_and_parameter_is_explained(module): assert undocumented(module.read_text(encoding="utf-8")) == []
+
+
+def test_a_name_without_explanation_is_found():
+    assert undocumented("__all__ = ['f', 'g']\ndef f(\n    x, # a number\n    y\n): pass\ndef g(x): 'Twice it'\n") == ["f", "f(y)"]
+
 
 
 def index_blocks():
@@ -67,6 +203,7 @@ def index_blocks():
     for i, c in enumerate(cells(REPO/"nbs"/"index.ipynb")):
         source = "".join(c["source"])
         if i == 0: source = re.sub(r"^> .*$", "", source, count=1, flags=re.M)       # the page's description, which README.md does without
+        source = re.sub(r"^:::.*$", "", re.sub(r'^::: \{\.content-visible when-format="html"\}.*?^:::$', "", source, flags=re.M | re.S), flags=re.M)
         if c["cell_type"] == "markdown": code += FENCE.findall(source); prose += "\n" + FENCE.sub("", source); continue
         if source.startswith("#|"): continue
         code.append(source.strip()+"\n")
@@ -89,14 +226,18 @@ def test_readme_has_the_two_commands():
     assert "pip install -e '.[dev]' && nbdev_test && pytest" in lines
 
 
-def test_the_front_page_has_no_picture_and_no_relative_link():
+def test_the_front_page_reads_the_same_away_from_the_site():
+    "README.md has the picture by its address; on the site it lies beside the page"
     page = "\n".join("".join(c["source"]) for c in cells(REPO/"nbs"/"index.ipynb"))
-    assert "![" not in page and "<img" not in page
-    assert [a for a in re.findall(r"\]\(([^)]*)\)", page) if not a.startswith("https://")] == []
+    pictures, = re.findall(r"^!\[[^\]]*\]\((https:[^)]*)\)$", (REPO/"README.md").read_text(encoding="utf-8"), re.M)
+    address, beside = pictures, "front.png"
+    assert re.findall(r"!\[[^\]]*\]\(([^)]*)\)", page) == [beside, address] and address.endswith(f"/main/nbs/{beside}")
+    assert (REPO/"nbs"/beside).stat().st_size < 500_000
+    assert [a for a in re.findall(r"(?<!!)\[[^\]]*\]\(([^)]*)\)", page) if not a.startswith("https://")] == []
     assert all("image/png" not in o.get("data", {}) for o in outputs(REPO/"nbs"/"index.ipynb"))
 
 
 def test_the_rooms_on_the_map_are_the_rooms_there_are():
     page = "\n".join("".join(c["source"]) for c in cells(REPO/"nbs"/"index.ipynb"))
-    there = {p.stem for p in NOTEBOOKS} - {"index"}
-    assert set(re.findall(r"mammogan\.github\.io/mammogan/(\d\w*)\.html", page)) == there
+    there = {re.sub(r"^\d+[a-z]?_", "", p.stem) for p in NOTEBOOKS} - {"index"}       # as nbdev names their pages
+    assert set(re.findall(r"^\| \[\d+[a-z]? [^|]*mammogan\.github\.io/mammogan/(\w+)\.html", page, re.M)) == there
