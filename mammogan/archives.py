@@ -121,12 +121,16 @@ def _inside(found, *keys):
     for k in keys: found = found.get(k) if isinstance(found, dict) else None
     return found
 
-def worst(opinions) -> str:
+def worst(
+    opinions    # words of several readers, as a delivery writes them
+) -> str:
     "Malignant before benign before normal; empty when no opinion is any of these"
     said = {str(o).strip().lower() for o in opinions}
     return next((status for status, words in _verdicts.items() if said & words), "")
 
-def linked_lesions(text) -> list:
+def linked_lesions(
+    text    # what the mark says
+) -> list:
     "The lesions' numbers in a mark's `LinkedNBSSLesionNumber`: `1,2`, or `UNLINKED`"
     return [str(int(n)) for n in str(text).split(",") if n.strip().isdigit()]
 
@@ -284,7 +288,9 @@ _sheet_columns = dict(id=["ImageSOPIUID"], patient=["ClientID"], study=["StudyIU
 
 def _plain_name(name): return re.sub(r"[\W_]", "", str(name)).lower()
 
-def cell_text(value):
+def cell_text(
+    value    # as pandas reads it
+):
     "What a spreadsheet's cell says, as text; None for a blank one"
     if value is None or value != value or not str(value).strip(): return None
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
@@ -326,7 +332,9 @@ def read_sheets(
     return [[(n, dict(zip(names, row))) for n, row in enumerate(rows, 2) if any(c not in (None, "") for c in row)] for names, rows in map(_head_and_rows, sheets)]
 
 # %% ../nbs/01a_archives.ipynb #721f41cb
-def status_word(text) -> str:
+def status_word(
+    text    # the archive's own word
+) -> str:
     "A lesion's status as this package writes it; what is none of its words stays as it is, in small letters"
     said = str(text or "").strip().lower()
     return {"m": "malignant", "b": "benign", "n": "normal", "ci": "malignant", "interval cancer": "malignant"}.get(said, said)
