@@ -166,7 +166,7 @@ class GANConfig:
         object.__setattr__(self, "precision", choose_precision(self.precision))
         object.__setattr__(self, "smooth", tuple(self.smooth))
 
-# %% ../nbs/02_dcgan.ipynb #27d4dd75
+# %% ../nbs/02_dcgan.ipynb #a190d85c
 LATER = ("loss", "penalty", "norm", "augment", "ema", "classes")
 
 def told(
@@ -259,7 +259,7 @@ def restore(
     load_flat_state(tensors, **training_state(learn))
     return about["epoch"]
 
-# %% ../nbs/02_dcgan.ipynb #60d3e078
+# %% ../nbs/02_dcgan.ipynb #400c7ccb
 class BrokenDown(ArithmeticError):
     "A loss or a weight of a training is not a finite number any more"
     def __init__(self, epoch): self.epoch = epoch; super().__init__(f"In epoch {epoch} a loss or a weight was not a finite number.")
@@ -305,7 +305,7 @@ def sample(
     G.train(was)
     return torch.cat(out).numpy()
 
-# %% ../nbs/02_dcgan.ipynb #42dc9d5b
+# %% ../nbs/02_dcgan.ipynb #5d7161c3
 def drawn_kinds(
     G:Generator, n:int, seed:int=0,   # a class-conditional generator, how many patches, and which chance
     kind:str=""                       # classes separated by blanks; empty for the mixture of the training set
@@ -344,11 +344,11 @@ def load_generator(
     except RuntimeError as e: raise ValueError(f"{weights} does not fit the networks that {file.name} describes: {str(e).splitlines()[-1].strip()}") from e
     return G.eval().to(memory_format=torch.channels_last)
 
-# %% ../nbs/02_dcgan.ipynb #b70fb831
+# %% ../nbs/02_dcgan.ipynb #55e735b6
 Generator.load = staticmethod(load_generator)
 Generator.sample = sample
 
-# %% ../nbs/02_dcgan.ipynb #89c1d21b
+# %% ../nbs/02_dcgan.ipynb #98376c95
 def kind_shares(
     kinds, classes    # (N,C) zeros and ones, and the names of the C columns
 ) -> dict:
@@ -412,7 +412,7 @@ def train_dcgan(
     (Path(folder)/"checkpoint.safetensors").unlink(missing_ok=True)
     return load_generator(folder)
 
-# %% ../nbs/02_dcgan.ipynb #c909d704
+# %% ../nbs/02_dcgan.ipynb #ebea10a1
 RECOVERIES = 3    # how often a training may break down
 
 def recover(
