@@ -55,13 +55,14 @@ class Discriminator(nn.Module):
         channels=(45, 90, 180, 360, 450),  # of the five maps from 64x64 to 4x4
         first_kernel:int=4,                # side of the first kernel: 4 in the paper's code, 6 in its text
         classes:int=0,                     # of a class-conditional D: how many classes
-        batch_norm:bool=True               # without it, the layers have a bias instead
+        batch_norm:bool=True,              # without it, the layers have a bias instead
+        kernel:int=6                       # side of the kernels between the first and the last: the paper's is 6
     ):
         super().__init__()
         self.channels, bias = list(channels), not batch_norm
         layers = [nn.Conv2d(1, channels[0], first_kernel, 2, first_kernel//2-1, bias=bias), nn.LeakyReLU(.2, inplace=True)]
         for a, b in zip(channels, channels[1:]):
-            layers += [nn.Conv2d(a, b, 6, 2, 2, bias=bias), *[nn.BatchNorm2d(b)]*batch_norm, nn.LeakyReLU(.2, inplace=True)]
+            layers += [nn.Conv2d(a, b, kernel, 2, kernel//2-1, bias=bias), *[nn.BatchNorm2d(b)]*batch_norm, nn.LeakyReLU(.2, inplace=True)]
         self.body, self.head = nn.Sequential(*layers), nn.Conv2d(channels[-1], 1+classes, 4, 1, 0, bias=False)
 
     def forward(self, x, kinds=None):
@@ -154,20 +155,21 @@ class GANConfig:
     augment:tuple = ()          # what D never sees unchanged: some of `translation`, `brightness`, `cutout`
     ema:float = 0.              # decay of the average of G; 0 for none
     classes:tuple = ()          # of class-conditional networks: some of `KINDS`
+    kernel:int = 6              # side of D's kernels between the first and the last; with 4, fakes may have a checkerboard
 
     def __post_init__(self):
         for name in ("base", "nz", "batch", "epochs", "threads"): check_number(name, getattr(self, name))
         check_number("steps", self.steps, low=0)
         check_choice("loss", self.loss, LOSSES); check_choice("norm", self.norm, ("batch", "spectral", "none"))
-        check_number("penalty", self.penalty, low=0, whole=False); check_number("ema", self.ema, low=0, high=.999999, whole=False)
+        check_choice("kernel", self.kernel, (4, 6)); check_number("penalty", self.penalty, low=0, whole=False); check_number("ema", self.ema, low=0, high=.999999, whole=False)
         for name, allowed in dict(augment=AUGMENTATIONS, classes=KINDS).items():
             value = getattr(self, name); object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
             for v in getattr(self, name): check_choice(name, v, allowed)
         object.__setattr__(self, "precision", choose_precision(self.precision))
         object.__setattr__(self, "smooth", tuple(self.smooth))
 
-# %% ../nbs/02_dcgan.ipynb #a190d85c
-LATER = ("loss", "penalty", "norm", "augment", "ema", "classes")
+# %% ../nbs/02_dcgan.ipynb #505aac94
+LATER = ("loss", "penalty", "norm", "augment", "ema", "classes", "kernel")
 
 def told(
     config:GANConfig   # settings
@@ -259,7 +261,7 @@ def restore(
     load_flat_state(tensors, **training_state(learn))
     return about["epoch"]
 
-# %% ../nbs/02_dcgan.ipynb #400c7ccb
+# %% ../nbs/02_dcgan.ipynb #2db3b07c
 class BrokenDown(ArithmeticError):
     "A loss or a weight of a training is not a finite number any more"
     def __init__(self, epoch): self.epoch = epoch; super().__init__(f"In epoch {epoch} a loss or a weight was not a finite number.")
@@ -305,7 +307,7 @@ def sample(
     G.train(was)
     return torch.cat(out).numpy()
 
-# %% ../nbs/02_dcgan.ipynb #5d7161c3
+# %% ../nbs/02_dcgan.ipynb #7fd4a424
 def drawn_kinds(
     G:Generator, n:int, seed:int=0,   # a class-conditional generator, how many patches, and which chance
     kind:str=""                       # classes separated by blanks; empty for the mixture of the training set
@@ -344,11 +346,11 @@ def load_generator(
     except RuntimeError as e: raise ValueError(f"{weights} does not fit the networks that {file.name} describes: {str(e).splitlines()[-1].strip()}") from e
     return G.eval().to(memory_format=torch.channels_last)
 
-# %% ../nbs/02_dcgan.ipynb #55e735b6
+# %% ../nbs/02_dcgan.ipynb #2a802efa
 Generator.load = staticmethod(load_generator)
 Generator.sample = sample
 
-# %% ../nbs/02_dcgan.ipynb #98376c95
+# %% ../nbs/02_dcgan.ipynb #4c9cd455
 def kind_shares(
     kinds, classes    # (N,C) zeros and ones, and the names of the C columns
 ) -> dict:
@@ -363,7 +365,7 @@ def networks(
     model, plain = nn.Module(), config.norm == "batch"
     shares = {**dict.fromkeys(config.classes, 0.), **kind_shares(kinds, config.classes)} if config.classes else None
     model.G = start_weights(Generator(config.base, config.nz, shares), seed, "G")
-    model.D = start_weights(Discriminator(discriminator_channels(config.base), config.first_kernel, len(config.classes), plain), seed, "D", .02 if plain else 0)
+    model.D = start_weights(Discriminator(discriminator_channels(config.base), config.first_kernel, len(config.classes), plain, config.kernel), seed, "D", .02 if plain else 0)
     if config.norm == "spectral": spectrally_normed(model.D, seed, "D")
     if config.ema: model.E = copy.deepcopy(model.G).requires_grad_(False)
     return model
@@ -412,7 +414,7 @@ def train_dcgan(
     (Path(folder)/"checkpoint.safetensors").unlink(missing_ok=True)
     return load_generator(folder)
 
-# %% ../nbs/02_dcgan.ipynb #ebea10a1
+# %% ../nbs/02_dcgan.ipynb #614d9b26
 RECOVERIES = 3    # how often a training may break down
 
 def recover(
