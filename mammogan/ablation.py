@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IDEAS', 'BUDGETS', 'validation_split', 'measures', 'ablation', 'store_seconds', 'ablation_summary']
 
-# %% ../nbs/02i_ablation.ipynb #9f6facec
+# %% ../nbs/02i_ablation.ipynb #11875d16
 from dataclasses import replace
 
 import numpy as np
@@ -17,15 +17,15 @@ from .dcgan import gan_run, GANConfig, GANS, load_generator, sample, simulation_
 from .distances import checkerboard_index, frechet_distance, spectral_numbers
 from .features import TEXTURE
 
-# %% ../nbs/02i_ablation.ipynb #83e6a385
+# %% ../nbs/02i_ablation.ipynb #8e6d2060
 IDEAS = {"the paper's recipe": {}, "first kernel 6 by 6": dict(first_kernel=6), "kernels of 4 by 4 in D": dict(kernel=4), "beta2 of .999": dict(beta2=.999),
          "average of G": dict(ema=.99), "augmentation": dict(augment=("translation", "brightness")), "spectral normalisation": dict(norm="spectral"), "hinge loss": dict(loss="hinge"),
          "relativistic, R1 and R2": dict(loss="relativistic", penalty=1., norm="none"), "classes": dict(classes=("mass", "calcification")),
          "average and augmentation": dict(ema=.99, augment=("translation", "brightness"))}
 
-BUDGETS = dict(paper=replace(GANS["paper"], batch=64, steps=3000), demo=replace(GANS["demo"], base=8, steps=300), smoke=replace(GANS["smoke"], steps=4))
+BUDGETS = dict(paper=replace(GANS["paper"], base=16, steps=3000), demo=replace(GANS["demo"], base=4, nz=20, steps=100), smoke=replace(GANS["smoke"], steps=4))
 
-# %% ../nbs/02i_ablation.ipynb #01180e87
+# %% ../nbs/02i_ablation.ipynb #6e43e417
 def validation_split(
     ps:PatchSet, share:float=1/3, seed:int=0   # lesions, the share of patients who validate, and which
 ):                                             # two sets that share no patient
@@ -41,7 +41,7 @@ def measures(
     numbers = spectral_numbers(fake)
     return dict(distance=frechet_distance(TEXTURE(valid)/scale, TEXTURE(fake)/scale), checkerboard=checkerboard_index(*np.split(numbers[:, 1:], 2, axis=1)))
 
-# %% ../nbs/02i_ablation.ipynb #f19d3aef
+# %% ../nbs/02i_ablation.ipynb #55c4bdc4
 def ablation(
     store:RunStore, ps:PatchSet,       # where runs are kept, and lesions
     config:GANConfig, seeds:int=3,     # the budget, and how many trainings of each recipe
