@@ -1,0 +1,153 @@
+"""The generator as a thing to give away: its folder, its command, its DICOM, its package, in processes of their own."""
+import json, re, subprocess, sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from PIL import Image
+from pydicom.datadict import tag_for_keyword
+
+from mammogan.core import RunStore
+from mammogan.dcgan import gan_run, GANConfig, Generator, load_generator, sample, start_weights
+from mammogan.reproduce import mammogan_generate
+from mammogan.generator import card_numbers, give_away, load_published, medigan_package, write_patches
+
+# Secondary Capture Image Storage, PS3.3 A.8.1: what its mandatory modules require to be there (1: with a value, 2: perhaps empty)
+REQUIRED = {"Patient": {2: "PatientName PatientID PatientBirthDate PatientSex"},
+            "General Study": {1: "StudyInstanceUID", 2: "StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber"},
+            "General Series": {1: "Modality SeriesInstanceUID", 2: "SeriesNumber"},
+            "SC Equipment": {1: "ConversionType"},
+            "General Image": {2: "InstanceNumber PatientOrientation"},
+            "Image Pixel": {1: "SamplesPerPixel PhotometricInterpretation Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation PixelData"},
+            "SOP Common": {1: "SOPClassUID SOPInstanceUID"}}
+
+
+@pytest.fixture(scope="module")
+def trained(phantoms, tmp_path_factory):
+    "The folder of a small GAN's training"
+    lesions = phantoms.positives
+    return gan_run(RunStore(tmp_path_factory.mktemp("runs")), lesions.normalised(), GANConfig(base=2, nz=8, batch=16, steps=6), 0, show=False), lesions
+
+
+@pytest.fixture(scope="module")
+def given(trained, tmp_path_factory):
+    folder, lesions = trained
+    table = card_numbers(load_generator(folder), lesions.normalised(), lesions.rows.patient, repeats=2)
+    return give_away(folder, tmp_path_factory.mktemp("given")/"small-phantom-lesions", lesions, table, licence="apache-2.0")
+
+
+def command(*args):
+    file = Path(sys.executable).with_name("mammogan_generate")
+    if not file.exists(): pytest.skip("mammogan_generate is not installed beside this Python: pip install -e . writes it")
+    return subprocess.run([file, *map(str, args)], capture_output=True, text=True)
+
+
+def bytes_of(folder): return {p.name: p.read_bytes() for p in sorted(Path(folder).iterdir())}
+
+
+def test_the_folder_opens_without_running_code_and_gives_the_same_patches(trained, given):
+    assert (Generator.load(given).sample(9, seed=2) == sample(load_generator(trained[0]), 9, 2)).all()
+    assert not [p for p in given.iterdir() if p.suffix in (".pkl", ".pt", ".pth", ".bin")]
+
+
+def test_the_card_says_what_it_must(given):
+    card = (given/"README.md").read_text(encoding="utf-8")
+    for words in ("simulated mammograms (phantoms)", "results on phantoms", "Not for diagnosis", "floor", "## Limits", "SHA-256", "84 patches of", "apache-2.0"): assert words in card
+    for name in ("Fréchet distance, texture", "kernel distance, texture", "checkerboard index"): assert f"| {name} |" in card
+
+
+def test_two_gifts_of_one_generator_differ_in_nothing_but_their_time(trained, given, tmp_path):
+    again = give_away(trained[0], tmp_path/given.name, trained[1], licence="apache-2.0")
+    for name in ("generator.safetensors", "preview.png"): assert (again/name).read_bytes() == (given/name).read_bytes()
+
+
+@pytest.mark.parametrize("format, ending, files", [("png", "png", 4), ("npy", "npy", 1), ("dicom", "dcm", 4)])
+def test_the_command_writes_what_the_function_writes(given, tmp_path, format, ending, files):
+    done = command("--generator", given, "--n", 4, "--seed", 5, "--format", format, "--out", tmp_path/"a")
+    write_patches(load_generator(given), 4, 5, tmp_path/"b", format)
+    account = json.loads(done.stdout.splitlines()[-1])
+    assert account["patches"] == 4 and account["files"] == files and account["format"] == format
+    assert bytes_of(tmp_path/"a") == bytes_of(tmp_path/"b") and {p.suffix for p in (tmp_path/"a").iterdir()} == {f".{ending}"}
+    assert bytes_of(tmp_path/"a") != (write_patches(load_generator(given), 4, 6, tmp_path/"c", format), bytes_of(tmp_path/"c"))[1]
+
+
+@pytest.mark.parametrize("given_args, sentence", [(dict(generator="nowhere"), "nowhere holds no generator"), ({}, "generator is empty"), (dict(format="jpeg"), "format='jpeg' is not known. Choose one of: png, npy, dicom"),
+                                                  (dict(n=0), "n=0 cannot be used"), (dict(kind="mass"), "was not trained with classes")])
+def test_an_error_is_a_sentence(given, given_args, sentence, tmp_path):
+    wanted = dict(generator=str(given), out=str(tmp_path/"out"), **{}) if given_args and "generator" not in given_args else dict(out=str(tmp_path/"out"))
+    with pytest.raises(SystemExit, match=re.escape(sentence)): mammogan_generate(**{**wanted, **given_args})
+
+
+def test_the_command_ends_with_a_sentence_and_a_status():
+    done = command("--generator", "nowhere")
+    assert done.returncode and "nowhere holds no generator" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_dicom_has_every_required_attribute_and_no_patient(given, tmp_path):
+    files = write_patches(load_generator(given), 3, 0, tmp_path, "dicom")
+    for f in files:
+        ds = pydicom.dcmread(f)             # without `force`: preamble, prefix and file meta information must be there
+        for module, kinds in REQUIRED.items():
+            for kind, names in kinds.items():
+                for name in names.split():
+                    assert tag_for_keyword(name) in ds, f"{module}: {name} is not there"
+                    if kind == 1: assert ds[name].value not in ("", None), f"{module}: {name} is empty"
+        assert ds.SOPClassUID == "1.2.840.10008.5.1.4.1.1.7" == ds.file_meta.MediaStorageSOPClassUID and ds.file_meta.MediaStorageSOPInstanceUID == ds.SOPInstanceUID
+        assert all(pydicom.uid.UID(ds[k].value).is_valid for k in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"))
+        assert not any(str(ds[k].value) for k in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyDate"))
+        assert list(ds.ImageType) == ["DERIVED", "SECONDARY"] and ds.ConversionType == "SYN" and ds.SyntheticData == "YES"
+        for k in ("ImageComments", "DerivationDescription", "SeriesDescription"): assert "SYNTHETIC" in ds[k].value
+        assert len(ds.SeriesDescription) <= 64 and len(ds.DerivationDescription) <= 1024       # LO and ST
+
+
+def test_the_package_runs_where_there_is_no_mammogan(trained, given, tmp_path):
+    package = medigan_package(given, tmp_path/"small_lesions")
+    code = f"""
+import importlib, json, sys
+sys.path.insert(0, {str(tmp_path)!r}); sys.modules["mammogan"] = None
+about = json.load(open({str(package/'metadata.json')!r}))["small_lesions"]["execution"]
+call = getattr(importlib.import_module(about["package_name"]), about["generate_method"]["name"])
+model = {str(package)!r}+"/"+about["model_name"]+about["extension"]
+assert about["generate_method"]["args"]["base"] == ["model_file", "num_samples", "output_path", "save_images"]
+call(model_file=model, num_samples=6, output_path={str(tmp_path/'out')!r}, save_images=True, **about["generate_method"]["args"]["custom"])
+images = call(model_file=model, num_samples=3, output_path="", save_images=False)
+assert len(images) == 3 and images[0].shape == tuple(about["image_size"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    pictures = [Image.open(p) for p in sorted((tmp_path/"out").iterdir())]
+    assert len(pictures) == 6 and {(p.size, p.mode) for p in pictures} == {((128, 128), "L")}
+    bad = subprocess.run([sys.executable, "-c", code.replace("+about[\"extension\"]", "")], capture_output=True, text=True, cwd=tmp_path)
+    assert bad.returncode and "could not generate patches" in bad.stderr
+
+
+def test_a_conditional_generator_survives_all_of_it(tmp_path, phantoms):
+    lesions = phantoms.positives
+    kinds = np.stack([np.arange(len(lesions)) % 2, (np.arange(len(lesions))+1) % 2], 1)
+    folder = gan_run(RunStore(tmp_path/"runs"), lesions.normalised(), GANConfig(base=2, nz=8, batch=16, steps=6, classes=("mass", "calcification"), ema=.9), 0, show=False, kinds=kinds)
+    gift = give_away(folder, tmp_path/"kinds", lesions)
+    assert "Kinds: calcification 50%, mass 50%" in (gift/"README.md").read_text().replace("mass 50%, calcification 50%", "calcification 50%, mass 50%")
+    G = Generator.load(gift)
+    assert len(write_patches(G, 2, 0, tmp_path/"png", kind="mass")) == 2
+    package = medigan_package(gift, tmp_path/"of_kinds")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.modules['mammogan'] = None; from of_kinds import generate; assert len(generate({str(package/'generator.safetensors')!r}, 3, '', False, kind='mass')) == 3"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("prefix", ["main.", "module.main.", ""])
+def test_the_authors_state_is_opened_under_any_name(prefix, tmp_path):
+    full = start_weights(Generator(4, 20), 0, "G").eval()
+    torch.save({prefix+k.removeprefix("layers."): v for k, v in full.state_dict().items()}, tmp_path/"g.pth")
+    with torch.no_grad(): assert torch.equal(load_published(tmp_path/"g.pth")(torch.ones(1, 20)), full.to(memory_format=torch.channels_last)(torch.ones(1, 20)))
+
+
+@pytest.mark.parametrize("what", ["code", "text", "discriminator", "list"])
+def test_a_file_that_is_no_state_is_refused_with_its_name(what, tmp_path):
+    file = tmp_path/"state.pth"
+    if what == "code": torch.save(dict(run=print), file)
+    elif what == "text": file.write_text("weights")
+    elif what == "discriminator": torch.save({"0.weight": torch.zeros(45, 1, 4, 4)}, file)
+    else: torch.save([torch.zeros(3)], file)
+    with pytest.raises(ValueError, match="state.pth"): load_published(file)
