@@ -351,18 +351,20 @@ def mammogan_study(
 @call_parse
 @command
 def mammogan_generate(
-    generator:str,        # a folder with generator.json and generator.safetensors
+    generator:str="",     # a folder that a training or `give_away` wrote, or the author's published state (.pth)
     n:int=64,             # how many patches
-    seed:int=0,           # the same seed gives the same patches
-    out:str="fakes"       # the folder for PNG files
+    seed:int=0,           # the same seed gives the same bytes
+    out:str="fakes",      # the folder for the files
+    format:str="png",     # `png`, `npy` or `dicom`
+    kind:str=""           # of a class-conditional generator: `mass`, `calcification` or both; empty for its mixture
 ):
-    "Write patches of a generator as PNG files. Example: mammogan_generate my-generator --n 100"
-    from PIL import Image
-    from mammogan.dcgan import load_generator, sample
-    patches, folder = sample(load_generator(generator), n, seed), Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    for i, p in enumerate(patches): Image.fromarray(p).save(folder/f"fake-{seed}-{i:05}.png")
-    return dict(out=str(folder), patches=len(patches), seed=seed)
+    "Write patches of a generator as PNG, NumPy or DICOM files. Example: mammogan_generate --generator my-generator --n 100 --format dicom"
+    from mammogan.dcgan import load_generator
+    from mammogan.generator import load_published, write_patches
+    if not generator: raise ParameterError("generator is empty: give a folder that a training or give_away wrote.")
+    start, G = time.time(), (load_published if generator.endswith((".pth", ".pt")) else load_generator)(generator)
+    files = write_patches(G, n, seed, out, format, kind)
+    return dict(out=str(out), format=format, patches=n, files=len(files), seed=seed, seconds=round(time.time()-start, 1))
 
 # %% ../nbs/06_reproduce.ipynb #a2562a06
 @call_parse

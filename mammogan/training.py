@@ -194,7 +194,7 @@ class EpochLog(Callback):
     def write(self):
         if not self.path: return
         with replacing(self.path) as beside, open(beside, "w", newline="") as f:
-            out = csv.DictWriter(f, self.log[0].keys()); out.writeheader(); out.writerows(self.log)
+            out = csv.DictWriter(f, list({k: 0 for r in self.log for k in r}), restval=0.); out.writeheader(); out.writerows(self.log)
 
 def read_log(path) -> list:
     "The rows of a log.csv, with numbers as numbers"
