@@ -23,7 +23,7 @@ from .copies import copying, figure_copies
 from .core import check_number, fingerprint, Progress, provenance, read_json, rng, Run, RunStore, seed_for, write_json
 from .dataset import make_folds, PatchSet
 from .dcgan import load_generator, sample, simulation_lesions, simulate_lesions
-from .distances import beside_floor, distance_and_floor, frechet, frechet_distance, kernel_distance, kid_subsets, manifolds, mixing, patient_halves, Sample, spectral, spectral_numbers, two_sample
+from .distances import beside_floor, distance_and_floor, few_threads, frechet, frechet_distance, kernel_distance, kid_subsets, manifolds, mixing, patient_halves, Sample, spectral, spectral_numbers, two_sample
 from .drawing import GROUPS, paper_style, patch_grid
 from .experiment import Experiment, experiment_fakes, run_experiments, run_mode, STUDIES
 from .features import Extractor, inception_extractor, inception_features, inception_file, inception_network, kept_features, Pictures, TEXTURE
@@ -72,7 +72,8 @@ def feature_rows(
     table = pd.concat(tables).assign(features=extractor.name)
     few = min(len(x), len(y))
     if few <= x.shape[1]: table.loc["Fréchet distance", "note"] += f" {few} patches for {x.shape[1]} features: biased upwards."
-    if few > 50: table.loc["KID", "note"] += " 100 subsets of {} give {:.4g} ± {:.2g}.".format(min(1000, few), *kid_subsets(x, y, seed=seed))
+    if few > 50:
+        with few_threads(x.shape[1]): table.loc["KID", "note"] += " 100 subsets of {} give {:.4g} ± {:.2g}.".format(min(1000, few), *kid_subsets(x, y, seed=seed))
     return table.rename(index={"Fréchet distance": "FID"} if extractor.name == "Inception" else {})
 
 def standardised(
