@@ -239,7 +239,7 @@ class InceptionRunner:
     def __init__(self,
         weights,               # a file with the state of pytorch-fid's InceptionV3
         precision="float32",   # or `bf16`: quicker where the processor knows it, and rough
-        batch:int=8            # patches at a time
+        batch:int=4            # patches at a time
     ):
         self.dtype = dict(float32=torch.float32, bf16=torch.bfloat16)[check_choice("precision", precision, ("float32", "bf16"))]
         self.device, self.batch = torch.device("cuda" if torch.cuda.is_available() else "cpu"), batch
@@ -253,7 +253,7 @@ class InceptionRunner:
 def inception_features(
     pixels:np.ndarray,   # (N,S,S) uint8; grey becomes three equal channels, as pytorch-fid's conversion to RGB does
     weights,             # a file with the state of pytorch-fid's InceptionV3
-    batch:int=8,         # patches at a time
+    batch:int=4,         # patches at a time
     precision="float32"  # or `bf16`
 ) -> np.ndarray:         # (N,2048)
     "What pytorch-fid computes FID from"
