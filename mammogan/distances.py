@@ -6,7 +6,7 @@
 __all__ = ['BETTER', 'Sample', 'enough', 'trace_of_root', 'frechet', 'frechet_distance', 'kernel', 'kernel_distance',
            'kid_subsets', 'squared_distances', 'manifolds', 'two_sample', 'mixing', 'power_spectra', 'frequencies',
            'spectral_slopes', 'stride_frequencies', 'checkerboard_parts', 'checkerboard_index', 'spectral_numbers',
-           'spectral', 'patient_halves', 'floor_values', 'bootstrap_spread', 'verdict', 'beside_floor',
+           'spectral', 'patient_halves', 'floor_values', 'bootstrap_spread', 'verdict', 'few_threads', 'beside_floor',
            'distance_and_floor']
 
 # %% ../nbs/02d_distances.ipynb #eb7aea41
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy import linalg
+from threadpoolctl import threadpool_limits
 
 from .classifier import patient_draws
 from .core import check_number, Progress, rng, seed_for
@@ -51,11 +52,18 @@ def trace_of_root(
     "The trace of the square root of the product of two covariances"
     if min(len(a), len(b)) < a.shape[1]:
         g = a @ b.T if len(a) <= len(b) else b @ a.T
-        roots = linalg.eigvalsh(g @ g.T, check_finite=False, overwrite_a=True)
-    else:
-        g = a @ linalg.qr(b, mode="r", check_finite=False)[0][:b.shape[1]].T
-        roots = linalg.eigvalsh(g.T @ g, check_finite=False, overwrite_a=True)
-    return float(np.sqrt(np.clip(roots, 0, None)).sum())
+        return _sum_of_roots(g @ g.T)
+    root = _root(b.T @ b)
+    return _sum_of_roots(root.T @ (a.T @ a) @ root)
+
+def _sum_of_roots(s): return float(np.sqrt(np.clip(linalg.eigvalsh(s, check_finite=False, overwrite_a=True), 0, None)).sum())
+
+def _root(s):
+    "A square matrix that gives s when multiplied with its transpose: a triangle, or where s is singular its eigenvectors, scaled"
+    try: return linalg.cholesky(s, lower=True, check_finite=False)
+    except linalg.LinAlgError:
+        values, vectors = linalg.eigh(s, check_finite=False)
+        return vectors*np.sqrt(np.clip(values, 0, None))
 
 def _rooted(x, w):
     "The mean, and rows whose products with themselves sum to the covariance"
@@ -316,12 +324,21 @@ def verdict(
     margin = max(2*gap.std(ddof=1) if len(gap) > 1 else 0, .1*usual)
     return "worse" if gap.mean() > margin else "better than real" if gap.mean() < -margin else "as real"
 
+def few_threads(
+    features:int    # how many columns
+):                  # a context
+    "One thread of linear algebra where matrices are small: several would mostly wait for each other, and for whoever else is at work"
+    return threadpool_limits(1 if features <= 512 else None, "blas")
+
 def beside_floor(
     measure, real:Sample, fake:Sample,   # one of the measures above, and what it compares
     repeats:int=10, draws:int=200, seed:int=0   # halvings, draws of the bootstrap, and which chance
 ) -> pd.DataFrame:                       # a row a name that the measure returns
     "A measure with its interval, its floor and its ratio to it"
     check_number("repeats", repeats); check_number("draws", draws)
+    with few_threads(real.x.size//max(len(real), 1)): return _beside_floor(measure, real, fake, repeats, draws, seed)
+
+def _beside_floor(measure, real, fake, repeats, draws, seed):
     found = measure(real, fake, seed)
     if measure is frechet and real.x.shape[1] > 512: draws = min(draws, 20)     # eigenvalues of large matrices take seconds a draw
     table = pd.DataFrame({name: dict(value=f(), low=None, high=None, matched=None, floor=None, floor_sd=None, ratio=None, patches=None, verdict="", note="") for name, f in found.items()}, dtype=object).T

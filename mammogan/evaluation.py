@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['MEASURES', 'NAMES', 'COLUMNS', 'EXPECTED', 'NORMALS_SHOWN', 'as_pictures', 'at_most', 'oddities', 'feature_rows',
            'standardised', 'measured', 'copy_rows', 'evaluate', 'write_evaluation', 'planted_faults', 'fault_table',
-           'fakes_only', 'CalcificationRun', 'masses', 'can_label', 'calcification_run', 'figure_5_groups', 'figure_5',
-           'perplexity_for', 'Iterations', 'tsne_map', 'neighbour_mixing', 'figure_6_points', 'MapRun', 'map_run',
-           'figure_6', 'distance_table']
+           'fault_grid', 'patient_groups', 'kid_misses', 'fakes_only', 'CalcificationRun', 'masses', 'can_label',
+           'calcification_run', 'figure_5_groups', 'figure_5', 'perplexity_for', 'rows_for_a_map', 'tsne_map',
+           'neighbour_mixing', 'figure_6_points', 'MapRun', 'map_run', 'figure_6', 'figure_6_groups', 'distance_table']
 
 # %% ../nbs/03_evaluation.ipynb #21d45320
-import contextlib, io, re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from .copies import copying, figure_copies
 from .core import check_number, fingerprint, Progress, provenance, read_json, rng, Run, RunStore, seed_for, write_json
 from .dataset import make_folds, PatchSet
 from .dcgan import load_generator, sample, simulation_lesions, simulate_lesions
-from .distances import beside_floor, distance_and_floor, frechet, frechet_distance, kernel_distance, kid_subsets, manifolds, mixing, patient_halves, Sample, spectral, spectral_numbers, two_sample
+from .distances import beside_floor, distance_and_floor, few_threads, frechet, frechet_distance, kernel_distance, kid_subsets, manifolds, mixing, patient_halves, Sample, spectral, spectral_numbers, two_sample
 from .drawing import GROUPS, paper_style, patch_grid
 from .experiment import Experiment, experiment_fakes, run_experiments, run_mode, STUDIES
 from .features import Extractor, inception_extractor, inception_features, inception_file, inception_network, kept_features, Pictures, TEXTURE
@@ -72,7 +71,8 @@ def feature_rows(
     table = pd.concat(tables).assign(features=extractor.name)
     few = min(len(x), len(y))
     if few <= x.shape[1]: table.loc["Fréchet distance", "note"] += f" {few} patches for {x.shape[1]} features: biased upwards."
-    if few > 50: table.loc["KID", "note"] += " 100 subsets of {} give {:.4g} ± {:.2g}.".format(min(1000, few), *kid_subsets(x, y, seed=seed))
+    if few > 50:
+        with few_threads(x.shape[1]): table.loc["KID", "note"] += " 100 subsets of {} give {:.4g} ± {:.2g}.".format(min(1000, few), *kid_subsets(x, y, seed=seed))
     return table.rename(index={"Fréchet distance": "FID"} if extractor.name == "Inception" else {})
 
 def standardised(
@@ -150,7 +150,7 @@ def planted_faults(
 _all = ["Fréchet distance", "KID", "two-sample accuracy", "mixing of neighbours"]
 EXPECTED = {"none (new patients)": {**dict.fromkeys([*_all, "precision", "recall", "density", "coverage", "spectral slope, difference", "checkerboard index"], "as real"), "suspiciously near": "no sign of copying"},
             "copies training patches": {"precision": "as real", "suspiciously near": "copies"},
-            "ten pictures": {**dict.fromkeys(["Fréchet distance", "recall", "coverage"], "worse"), "suspiciously near": "no sign of copying"},
+            "ten pictures": {**dict.fromkeys(["Fréchet distance", "KID", "recall", "coverage"], "worse"), "suspiciously near": "no sign of copying"},
             "blur": {**dict.fromkeys([*_all, "spectral slope, difference"], "worse"), "suspiciously near": "no sign of copying"},
             "checkerboard": {**dict.fromkeys(["Fréchet distance", "two-sample accuracy", "checkerboard index"], "worse"), "suspiciously near": "no sign of copying"},
             "noise": {**dict.fromkeys([*_all, "precision", "recall", "density", "coverage", "spectral slope, difference"], "worse"), "suspiciously near": "no sign of copying"}}
@@ -158,13 +158,47 @@ EXPECTED = {"none (new patients)": {**dict.fromkeys([*_all, "precision", "recall
 def fault_table(
     train:Pictures, held:Pictures, new:Pictures,   # real patches of three groups of patients
     repeats:int=10, draws:int=100, seed:int=0      # as for `evaluate`
-) -> pd.DataFrame:                                 # a row a measure, a column a fault: the verdict, with what was expected where it differs
-    "What each measure says of each planted fault"
-    columns = {}
+) -> pd.DataFrame:                                 # a row a fault and measure: verdict, expected, as expected ("yes", "no", or empty where nothing was expected)
+    "What each measure says of each planted fault, beside what was expected of it"
+    rows = []
     for fault, x in planted_faults(train.pixels, new.pixels, seed).items():
-        said = evaluate(train, x, held, repeats=repeats, draws=draws, seed=seed).set_index("measure").verdict
-        columns[fault] = {m: v+(f", not: {EXPECTED[fault][m]}" if EXPECTED[fault].get(m, v) != v else " ✓" if m in EXPECTED[fault] else "") for m, v in said.items()}
-    return pd.DataFrame(columns).rename_axis("measure")
+        said, expected = evaluate(train, x, held, repeats=repeats, draws=draws, seed=seed).set_index("measure").verdict, EXPECTED[fault]
+        rows += [dict(fault=fault, measure=m, verdict=v, expected=expected.get(m, ""), as_expected="" if m not in expected else "yes" if v == expected[m] else "no") for m, v in said.items()]
+    return pd.DataFrame(rows).rename(columns=dict(as_expected="as expected"))
+
+def fault_grid(
+    table:pd.DataFrame    # from `fault_table`
+) -> pd.DataFrame:        # a row a measure, a column a fault
+    "The same, as a grid: ✓ as expected, ✗ not as expected, bare where nothing was expected"
+    words = [v+{"yes": " ✓", "no": f" ✗ ({e} was expected)", "": ""}[a] for v, e, a in zip(table.verdict, table.expected, table["as expected"])]
+    return table.assign(words=words).pivot(index="measure", columns="fault", values="words").loc[list(dict.fromkeys(table.measure)), list(EXPECTED)]
+
+# %% ../nbs/03_evaluation.ipynb #fda6e7f3
+def patient_groups(
+    ps:PatchSet, seed:int=0    # lesions, and which patients are in which group
+) -> list:                     # of `Pictures`: training, held-out, new
+    "Lesions of half the patients, of a quarter, and of the other quarter"
+    patients = ps.rows.patient.astype(str).values
+    order, px = rng(seed, "fault groups").permutation(np.unique(patients)), ps.normalised()
+    ends = [0, len(order)//2, 3*len(order)//4, len(order)]
+    return [Pictures(px[m], patients[m], n) for n, m in ((n, np.isin(patients, order[a:b])) for n, a, b in zip(("training", "held-out", "new"), ends, ends[1:]))]
+
+# %% ../nbs/03_evaluation.ipynb #17aa22f9
+def kid_misses(
+    train:Pictures, new:Pictures,               # real patches of two groups of patients
+    draws:int=10, repeats:int=10, seed:int=0    # how often ten pictures are drawn, halvings, and which chance
+) -> pd.DataFrame:                              # rows: features centred or not; how often KID does not call the collapse worse, and its mean value and floor
+    "How often KID misses a collapse onto ten pictures"
+    x, all_new = TEXTURE(train.pixels), TEXTURE(new.pixels)
+    mean, spread = x.mean(0), np.maximum(x.std(0), 1e-3)
+    rows = []
+    for i in range(draws):
+        ten = rng(seed, "collapse", i).permutation(len(new))[:10]
+        y = all_new[ten[rng(seed, "collapse", i, "which").integers(10, size=len(new))]]
+        for name, shift in (("divided by their spread only", 0), ("centred as well", mean)):
+            found = measured(kernel_distance, Sample((x-shift)/spread, train.patients), Sample((y-shift)/spread), repeats, 2, seed).loc["KID"]
+            rows.append(dict(features=name, missed=found.verdict != "worse", matched=found.matched, floor_sd=found.floor_sd))
+    return pd.DataFrame(rows).groupby("features", sort=False).agg(draws=("missed", "size"), missed=("missed", "sum"), matched=("matched", "mean"), floor_sd=("floor_sd", "mean"))
 
 # %% ../nbs/03_evaluation.ipynb #54819017
 def fakes_only(
@@ -254,32 +288,36 @@ def perplexity_for(n:int) -> float:
     "The paper's 250, or a tenth of the points where there are few"
     return float(min(250, max(5, n//10)))
 
-class Iterations(io.TextIOBase):
-    "Reads how far scikit-learn's t-SNE is from what it prints, and moves a bar"
-    def __init__(self, bar): self.bar = bar
-    def write(self, text):
-        for i in re.findall(r"Iteration (\d+)", text): self.bar.update(int(i)-self.bar.n)
-        return len(text)
+def rows_for_a_map(
+    x:np.ndarray    # (N,S,S) uint8 patches, or (N,d) features
+) -> np.ndarray:    # (N,D) float32; grey values run to 1
+    "What a map or a search for neighbours looks at"
+    return x.reshape(len(x), -1).astype(np.float32)/(255 if x.dtype == np.uint8 else 1)
 
 def tsne_map(
-    pixels:np.ndarray,   # (N,S,S) uint8
-    seed:int=0, iterations:int=4000
-) -> np.ndarray:         # (N,2)
-    "t-SNE on raw pixels, as in the paper"
-    from sklearn.manifold import TSNE
-    if len(pixels) < 20: raise ValueError(f"{len(pixels)} patches are too few for a map; 20 are needed.")
-    x = pixels.reshape(len(pixels), -1).astype(np.float32)/255
-    with Progress(total=iterations, desc="t-SNE") as bar, contextlib.redirect_stdout(Iterations(bar)):
-        return TSNE(perplexity=perplexity_for(len(x)), max_iter=iterations, init="pca", random_state=seed_for(seed, "tsne") % 2**32, verbose=2).fit_transform(x)
+    x:np.ndarray,   # (N,S,S) uint8, as in the paper, or (N,d) features
+    seed:int=0, iterations:int=4000,
+    threads:int=2   # does not change the map
+) -> np.ndarray:    # (N,2)
+    "t-SNE on raw pixels or on features"
+    from openTSNE import TSNE
+    if len(x) < 20: raise ValueError(f"{len(x)} patches are too few for a map; 20 are needed.")
+    x, early = rows_for_a_map(x), min(250, iterations//2)
+    if not np.isfinite(x).all(): raise ValueError("A map needs numbers; some of these features are not.")
+    if (x == x[0]).all(): raise ValueError(f"All {len(x)} patches are the same: there is nothing to map.")
+    with Progress(total=iterations, desc="t-SNE") as bar:
+        def tell(*_): bar.update(min(50, iterations-bar.n))      # gives nothing back: a true value would stop openTSNE
+        return TSNE(perplexity=perplexity_for(len(x)), early_exaggeration_iter=early, n_iter=iterations-early, initialization="pca", neighbors="exact", negative_gradient_method="fft" if len(x) > 2000 else "bh", n_jobs=threads,
+                    callbacks=tell, callbacks_every_iters=50, random_state=seed_for(seed, "tsne") % 2**32).fit(x).astype(np.float32)
 
 # %% ../nbs/03_evaluation.ipynb #2cb7dbef
 def neighbour_mixing(
-    pixels:np.ndarray, groups,   # (N,S,S) uint8 and (N,) names
+    x:np.ndarray, groups,        # (N,S,S) uint8 or (N,d) features, and (N,) names
     of="fake mass", k:int=10     # the group, and how many neighbours
 ) -> pd.DataFrame:               # a row a group: share among the k nearest neighbours, and by chance
     "Whom the patches of one group have for neighbours"
     from sklearn.neighbors import NearestNeighbors
-    x, groups = pixels.reshape(len(pixels), -1).astype(np.float32)/255, np.asarray(groups)
+    x, groups = rows_for_a_map(x), np.asarray(groups)
     near = NearestNeighbors(n_neighbors=k+1).fit(x).kneighbors(x[groups == of], return_distance=False)[:, 1:]
     share = pd.Series(groups[near].ravel()).value_counts(normalize=True)
     names = list(dict.fromkeys(groups))
@@ -304,11 +342,11 @@ class MapRun(Run):
     pixels:str
     iterations:int
     seed:int = 0
-    version:int = 1
+    version:int = 2
 
 # %% ../nbs/03_evaluation.ipynb #fa62ed7c
 def map_run(
-    store:RunStore, pixels:np.ndarray,   # where runs are kept; (N,S,S) uint8
+    store:RunStore, pixels:np.ndarray,   # where runs are kept; (N,S,S) uint8, or (N,d) features
     seed:int=0, iterations:int=4000      # of t-SNE
 ) -> np.ndarray:                         # (N,2)
     "The map of patches, found or made now"
@@ -327,6 +365,20 @@ def figure_6(
         these = where[np.asarray(groups) == name]
         ax.scatter(*these.T, label=f"{name} ({len(these):,})", linewidths=.6, **GROUPS[name])
     ax.set(xticks=[], yticks=[], title=title); ax.legend(loc="center left", bbox_to_anchor=(1, .5))
+    return fig
+
+@paper_style()
+def figure_6_groups(
+    maps:dict, groups    # title -> (N,2), and (N,) names
+):
+    "Maps in rows; in each column one group stands out of the same map in grey"
+    fig, axes = plt.subplots(len(maps), 3, figsize=(7, 2.3*len(maps)), squeeze=False, layout="constrained")
+    for row, (title, where) in zip(axes, maps.items()):
+        for ax, name in zip(row, ("real mass", "fake mass", "normal tissue")):
+            these = np.asarray(groups) == name
+            ax.scatter(*where[~these].T, s=1, color=".8", linewidths=0); ax.scatter(*where[these].T, linewidths=.5, **{**GROUPS[name], "s": 6})
+            ax.set(xticks=[], yticks=[]); ax.set_title(f"{name} ({these.sum():,})", fontsize=8)
+        row[0].set_ylabel(title, fontsize=8)
     return fig
 
 # %% ../nbs/03_evaluation.ipynb #18f7e60e
