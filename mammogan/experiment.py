@@ -185,7 +185,7 @@ def scored(
     for k in ("f1", "auc"): m[f"{k}_low"], m[f"{k}_high"] = bootstrap_interval(table.label, table.score, table.patient, k, threshold)
     return dict(m, patients=int(table.patient.nunique()), lesions=int(table.label.sum()), normals=int((table.label == 0).sum()))
 
-# %% ../nbs/02b_experiment.ipynb #c2b24430
+# %% ../nbs/02b_experiment.ipynb #4cd9aa47
 def run_threshold(
     e:Experiment, net,   # whose validation patches, and which classifier
     valid                # the validation patches (N,128,128) uint8 and their labels (N,)
@@ -213,7 +213,7 @@ def run_mode(
         return dict(scored(table, threshold), epochs=len(log), valid_f1=max(r["valid_f1"] for r in log), **by_rule)
     return store.get(e.run(mode), make)
 
-# %% ../nbs/02b_experiment.ipynb #7ee87dde
+# %% ../nbs/02b_experiment.ipynb #090ace4c
 def run_of(
     job    # ("gan", experiment, "") or ("mode", experiment, name of the mode)
 ) -> Run:
@@ -241,7 +241,7 @@ def job_cost(
     net = 10 if c.classifier.network == "resnet18" else (c.classifier.channels[0]/9)**2
     return .22*net*c.classifier.epochs*.6*n/64
 
-# %% ../nbs/02b_experiment.ipynb #6d73545e
+# %% ../nbs/02b_experiment.ipynb #277566cc
 def failure(
     store:RunStore, run:Run    # where runs are kept, and which one
 ) -> str:                      # empty where it has not failed
@@ -264,7 +264,7 @@ def note_failure(store:RunStore, run:Run, reason:str):
     "Write down that a run failed, and why, in one line"
     write_json(store.folder(run)/"failed.json", dict(stage=run.stage, id=run.id, reason=" ".join(reason.split())[:500]))
 
-# %% ../nbs/02b_experiment.ipynb #4447f133
+# %% ../nbs/02b_experiment.ipynb #7ad06043
 def is_running(
     store:RunStore, run:Run   # where runs are kept, and which one
 ) -> bool:
@@ -276,7 +276,7 @@ def is_running(
         with FileLock(lock, timeout=0): return False
     except Timeout: return True
 
-# %% ../nbs/02b_experiment.ipynb #abdb9612
+# %% ../nbs/02b_experiment.ipynb #62b48d57
 def _work(store, job, wait, gpu=None, share=1.):
     "What a worker does: false when somebody else is at the job and we are not to wait"
     if not wait and is_running(store, run_of(job)): return False
@@ -289,7 +289,7 @@ def _work(store, job, wait, gpu=None, share=1.):
     finally: mark.unlink(missing_ok=True)
     return True
 
-# %% ../nbs/02b_experiment.ipynb #088120f7
+# %% ../nbs/02b_experiment.ipynb #7ce83a8b
 def gpu_places(
     jobs:int, workers:int,   # how many jobs, and the processes for a machine without a GPU
     per_gpu:int, gpus:int    # runs that share a GPU, 0 to leave it to `workers`; how many GPUs there are
@@ -299,7 +299,7 @@ def gpu_places(
     if not per_gpu or not gpus: return min(workers, jobs), [(None, 1.)]*jobs
     return min(per_gpu*gpus, jobs), [(i % gpus, round(.95/per_gpu, 3)) for i in range(jobs)]
 
-# %% ../nbs/02b_experiment.ipynb #71a67e71
+# %% ../nbs/02b_experiment.ipynb #dc15b8cb
 def run_share(store:RunStore, run:Run) -> float:
     "How much of a run is done, from 0 to 1, by the small file that it writes as it goes"
     if store.done(run): return 1.
@@ -321,7 +321,7 @@ def grid_status(
         rows.append(dict(what=mode or "GAN of the fakes", size=e.size, fold=e.fold, seed=e.seed, state=state, share=run_share(store, run), seconds=seconds, cost=job_cost(job), reason="" if running else why))
     return pd.DataFrame(rows)
 
-# %% ../nbs/02b_experiment.ipynb #c99fe7d0
+# %% ../nbs/02b_experiment.ipynb #f6c16771
 def seconds_left(
     status:pd.DataFrame, workers:int=1   # from `grid_status`; processes that share the rest
 ) -> float:
@@ -342,7 +342,7 @@ def status_table(
     cells = {(w, k): cell(g) for (w, k), g in status.groupby(["what", "size"], sort=False)}
     return pd.DataFrame({f"k = {k}": {w: cells[w, k] for w in ["GAN of the fakes", *MODES] if (w, k) in cells} for k in sorted(status["size"].unique())})
 
-# %% ../nbs/02b_experiment.ipynb #d14f1d7f
+# %% ../nbs/02b_experiment.ipynb #b45f67ff
 def status_said(
     status:pd.DataFrame, workers:int=1   # from `grid_status`; processes that share the rest
 ) -> str:
@@ -360,7 +360,7 @@ def failures_said(
     named = [f"{r.what}, k = {r.size}, fold {r.fold}, seed {r.seed} ({r.reason})" for r in bad.itertuples()]
     return f"{len(bad)} of {len(status)} runs failed and will be tried again when the study is asked for again: {'; '.join(named)}." if named else ""
 
-# %% ../nbs/02b_experiment.ipynb #0b792318
+# %% ../nbs/02b_experiment.ipynb #c1ad09d5
 class LiveTable:
     "Words that are replaced by newer ones, in a terminal or a notebook"
     def __init__(self): self.handle, self.lines, self.text, self.told = None, 0, "", time.monotonic()-290
@@ -384,7 +384,7 @@ def _kernel_display():
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return shell is not None and hasattr(shell, "kernel")
 
-# %% ../nbs/02b_experiment.ipynb #7dbc5800
+# %% ../nbs/02b_experiment.ipynb #e962a9af
 def _loop(parallel, store, jobs, wait, places):
     "Do jobs side by side; those that somebody else is at come back"
     from joblib import delayed, Parallel
@@ -431,7 +431,7 @@ def _gpus():
     import torch
     return torch.cuda.device_count()
 
-# %% ../nbs/02b_experiment.ipynb #c240dd7f
+# %% ../nbs/02b_experiment.ipynb #fb630f98
 def _watch(thread, store, jobs, desc, board):
     "A bar, and the words of `board` below it, until a thread has ended"
     costs, table, told = [job_cost(j) for j in jobs], LiveTable(), 0.
