@@ -377,5 +377,5 @@ def read_grid(
     folder, name:str="grid-demo"    # a folder of committed tables, and which one
 ) -> tuple:                         # the table and what made it
     "What `write_grid` wrote"
-    table, facts = pd.read_csv(Path(folder)/f"{name}.csv", keep_default_na=True), read_json(Path(folder)/f"{name}.json")
+    table, facts = pd.read_csv(Path(folder)/f"{name}.csv", dtype=dict(reason=object)), read_json(Path(folder)/f"{name}.json")
     return table.assign(reason=table.reason.fillna("")), facts

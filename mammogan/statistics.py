@@ -118,5 +118,5 @@ def real_lesions_worth(
     def value(rows): return float(worth(learning_curve(np.tile(sizes, len(rows)), base.values[rows].ravel()), mine[rows].mean()))
     chance, everybody = rng(seed, "worth", mode, size), np.arange(len(wide))
     drawn = np.array([value(chance.integers(len(wide), size=len(wide))) for _ in range(draws)]) if len(wide) > 1 else np.full(1, np.nan)
-    low, high = np.clip(np.quantile(drawn, [.025, .975]), lowest, highest)
+    low, high = np.quantile(np.clip(drawn, lowest, highest), [.025, .975])
     return dict(mode=mode, size=size, worth=float(np.clip(value(everybody), lowest, highest)), low=float(low), high=float(high), beyond=float(np.mean((drawn < lowest) | (drawn > highest))), runs=len(wide))
