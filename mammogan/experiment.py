@@ -5,18 +5,20 @@
 # %% auto #0
 __all__ = ['STUDIES', 'MODES', 'PAPER_MODES', 'StudyConfig', 'StudySets', 'drawn_normals', 'study_sets', 'Mode',
            'training_patches', 'ModeRun', 'Experiment', 'train_gan', 'experiment_fakes', 'test_table', 'scored',
-           'run_mode', 'run_jobs', 'job_cost', 'run_experiments']
+           'run_threshold', 'run_mode', 'run_of', 'study_jobs', 'job_cost', 'failure', 'do_job', 'note_failure',
+           'is_running', 'gpu_places', 'run_share', 'grid_status', 'seconds_left', 'status_table', 'status_said',
+           'failures_said', 'LiveTable', 'run_jobs', 'run_experiments', 'experiment_table']
 
 # %% ../nbs/02b_experiment.ipynb #2f915c16
-import threading, time, warnings
+import os, sys, threading, time, warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .classifier import bootstrap_interval, ClassifierConfig, CLASSIFIERS, classification_metrics, lesion_scores, save_classifier, train_classifier
-from .core import check_choice, check_number, dismiss_workers, fingerprint, ParameterError, Progress, read_json, rng, Run, RunStore, seed_for
+from .classifier import bootstrap_interval, ClassifierConfig, CLASSIFIERS, classification_metrics, lesion_scores, save_classifier, threshold_for, train_classifier
+from .core import check_choice, check_number, dismiss_workers, fingerprint, ParameterError, Progress, read_json, rng, Run, RunStore, seed_for, write_json
 from .dataset import fit_normalisation, make_folds, PatchSet
 from .dcgan import gan_run, GANConfig, GANRun, GANS, load_generator, sample
 from .normalisation import check_normalisation
@@ -183,6 +185,15 @@ def scored(
     for k in ("f1", "auc"): m[f"{k}_low"], m[f"{k}_high"] = bootstrap_interval(table.label, table.score, table.patient, k, threshold)
     return dict(m, patients=int(table.patient.nunique()), lesions=int(table.label.sum()), normals=int((table.label == 0).sum()))
 
+# %% ../nbs/02b_experiment.ipynb #4cd9aa47
+def run_threshold(
+    e:Experiment, net,   # whose validation patches, and which classifier
+    valid                # the validation patches (N,128,128) uint8 and their labels (N,)
+) -> float:
+    "Above which score a test patch is called a lesion"
+    c = e.config.classifier
+    with torch_threads(c.threads): return c.threshold if c.threshold_rule == "fixed" else threshold_for(valid[1], lesion_scores(net, valid[0], c.precision), c)
+
 # %% ../nbs/02b_experiment.ipynb #90a05078
 def run_mode(
     store:RunStore, e:Experiment,   # where runs are kept; what is learned from
@@ -197,72 +208,263 @@ def run_mode(
         net, log = train_classifier(train, valid, e.config.classifier, seed_for(e.seed, "classifier", e.fold), MODES[mode].flips, folder, f"{mode} k={e.size}", show)
         save_classifier(net, folder)
         table = test_table(e, net); table.to_parquet(folder/"scores.parquet")
-        return dict(scored(table, e.config.classifier.threshold), epochs=len(log), valid_f1=max(r["valid_f1"] for r in log))
+        threshold = run_threshold(e, net, valid)
+        by_rule = dict(threshold=threshold) if e.config.classifier.threshold_rule != "fixed" else {}
+        return dict(scored(table, threshold), epochs=len(log), valid_f1=max(r["valid_f1"] for r in log), **by_rule)
     return store.get(e.run(mode), make)
 
-# %% ../nbs/02b_experiment.ipynb #58dfaa9c
-def _share_done(store, run):
-    if store.done(run): return 1.
-    try: p = read_json(store.folder(run)/"progress.json")
-    except ValueError: return 0.
-    return min(p["done"]/max(p["total"], 1), 1.)
+# %% ../nbs/02b_experiment.ipynb #090ace4c
+def run_of(
+    job    # ("gan", experiment, "") or ("mode", experiment, name of the mode)
+) -> Run:
+    "The run that a job makes"
+    return job[1].gan if job[0] == "gan" else job[1].run(job[2])
 
-def _work(store, job):
-    kind, e, mode = job
-    return train_gan(store, e, show=False) if kind == "gan" else run_mode(store, e, mode, show=False)
-
-# %% ../nbs/02b_experiment.ipynb #d50aed21
-warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")   # an idle worker goes home: no job is lost
-
-def run_jobs(
-    store:RunStore,
-    jobs,            # tuples ("gan", experiment, "") or ("mode", experiment, name of the mode)
-    workers:int=1,   # processes; they change nothing but the time
-    desc=""          # what the bar says
-):
-    "Do the jobs that are not in the store, side by side, with one progress bar"
-    from joblib import delayed, Parallel
-    run_of = lambda j: j[1].gan if j[0] == "gan" else j[1].run(j[2])
-    jobs = [j for j in jobs if not store.done(run_of(j))]
-    if not jobs: return
-    parallel, failed = Parallel(n_jobs=min(workers, len(jobs))), []
-    def work():
-        try: parallel(delayed(_work)(store, j) for j in jobs)
-        except BaseException as e: failed.append(e)
-        dismiss_workers(parallel)
-    thread = threading.Thread(target=work, daemon=True); thread.start()
-    costs = [job_cost(j) for j in jobs]
-    with Progress(total=100, desc=desc, unit="%", bar_format="{desc}{percentage:3.0f}%|{bar:24}| {elapsed}<{remaining}", delay=0) as bar:
-        while thread.is_alive():
-            thread.join(.5)
-            bar.n = round(100*sum(c*_share_done(store, run_of(j)) for c, j in zip(costs, jobs))/sum(costs)); bar.refresh()
-        if not failed: bar.n = 100
-    if failed: raise failed[0]
+def study_jobs(
+    experiments, modes    # a list of `Experiment`, and names of modes
+) -> tuple:               # jobs that wait for nothing, and jobs that need a GAN; each with the longest first
+    "The jobs of a study"
+    plain = [("mode", e, m) for e in experiments for m in modes if not MODES[m].fakes]
+    faked = [("mode", e, m) for e in experiments for m in modes if MODES[m].fakes]
+    gans = [("gan", e, "") for e in experiments] if faked else []
+    return sorted(gans+plain, key=lambda j: -job_cost(j)), sorted(faked, key=lambda j: -job_cost(j))
 
 # %% ../nbs/02b_experiment.ipynb #2ce586da
 def job_cost(
-    job    # as in `run_jobs`
+    job    # as in `run_of`
 ) -> float:
     "How long a job takes on one core, roughly, in seconds"
     kind, e, mode = job
     c = e.config
     if kind == "gan": return .44*(c.gan.base/16)**2*(c.gan.steps*c.gan.batch or c.gan.epochs*len(e.real))/16
     n = len(e.sets.negatives) + e.size*MODES[mode].real + e.fakes*MODES[mode].fakes
-    return .22*(c.classifier.channels[0]/9)**2*c.classifier.epochs*.6*n/64
+    net = 10 if c.classifier.network == "resnet18" else (c.classifier.channels[0]/9)**2
+    return .22*net*c.classifier.epochs*.6*n/64
+
+# %% ../nbs/02b_experiment.ipynb #277566cc
+def failure(
+    store:RunStore, run:Run    # where runs are kept, and which one
+) -> str:                      # empty where it has not failed
+    "Why a run failed"
+    file = store.folder(run)/"failed.json"
+    return read_json(file)["reason"] if file.exists() and not store.done(run) else ""
+
+def do_job(
+    store:RunStore, job,   # where runs are kept, and as in `run_of`
+):
+    "Do a job; a failure is written down in its run's folder"
+    run, (kind, e, mode) = run_of(job), job
+    try:
+        if kind == "mode" and run.gan and (why := failure(store, e.gan)): raise RuntimeError(f"the GAN of its fakes failed ({why})")
+        train_gan(store, e, show=False) if kind == "gan" else run_mode(store, e, mode, show=False)
+        (store.folder(run)/"failed.json").unlink(missing_ok=True)
+    except Exception as error: note_failure(store, run, f"{type(error).__name__}: {error}")
+
+def note_failure(store:RunStore, run:Run, reason:str):
+    "Write down that a run failed, and why, in one line"
+    write_json(store.folder(run)/"failed.json", dict(stage=run.stage, id=run.id, reason=" ".join(reason.split())[:500]))
+
+# %% ../nbs/02b_experiment.ipynb #7ad06043
+def is_running(
+    store:RunStore, run:Run   # where runs are kept, and which one
+) -> bool:
+    "Whether some process is at this run now"
+    from filelock import FileLock, Timeout
+    lock = store.folder(run)/".lock"
+    if store.done(run) or not lock.exists(): return False
+    try:
+        with FileLock(lock, timeout=0): return False
+    except Timeout: return True
+
+# %% ../nbs/02b_experiment.ipynb #62b48d57
+def _work(store, job, wait, gpu=None, share=1.):
+    "What a worker does: false when somebody else is at the job and we are not to wait"
+    if not wait and is_running(store, run_of(job)): return False
+    if gpu is not None:
+        import torch
+        torch.cuda.set_device(gpu); torch.cuda.set_per_process_memory_fraction(share, gpu)
+    mark = store.folder(run_of(job))/f".worker-{os.getpid()}"
+    mark.parent.mkdir(parents=True, exist_ok=True); mark.touch()
+    try: do_job(store, job)
+    finally: mark.unlink(missing_ok=True)
+    return True
+
+# %% ../nbs/02b_experiment.ipynb #7ce83a8b
+def gpu_places(
+    jobs:int, workers:int,   # how many jobs, and the processes for a machine without a GPU
+    per_gpu:int, gpus:int    # runs that share a GPU, 0 to leave it to `workers`; how many GPUs there are
+) -> tuple:                  # processes, and for each job its GPU and its share of the memory
+    "How many processes work, and on which GPU each job is done"
+    check_number("workers", workers); check_number("per_gpu", per_gpu, low=0)
+    if not per_gpu or not gpus: return min(workers, jobs), [(None, 1.)]*jobs
+    return min(per_gpu*gpus, jobs), [(i % gpus, round(.95/per_gpu, 3)) for i in range(jobs)]
+
+# %% ../nbs/02b_experiment.ipynb #dc15b8cb
+def run_share(store:RunStore, run:Run) -> float:
+    "How much of a run is done, from 0 to 1, by the small file that it writes as it goes"
+    if store.done(run): return 1.
+    try: p = read_json(store.folder(run)/"progress.json")
+    except ValueError: return 0.
+    return min(p["done"]/max(p["total"], 1), .99)
+
+def grid_status(
+    store:RunStore, experiments, modes    # where runs are kept; a list of `Experiment` and names of modes
+) -> pd.DataFrame:    # a row a run: what, size, fold, seed, state, share, seconds, cost, reason
+    "What is done of a study, what runs, what failed and what is left"
+    rows = []
+    for job in sum(study_jobs(experiments, modes), []):
+        kind, e, mode = job
+        run, seconds = run_of(job), np.nan
+        why, running = failure(store, run), is_running(store, run)
+        if store.done(run): seconds = read_json(store.folder(run)/"provenance.json").get("wall_seconds", np.nan)
+        state = "done" if store.done(run) else "running" if running else "failed" if why else "left"
+        rows.append(dict(what=mode or "GAN of the fakes", size=e.size, fold=e.fold, seed=e.seed, state=state, share=run_share(store, run), seconds=seconds, cost=job_cost(job), reason="" if running else why))
+    return pd.DataFrame(rows)
+
+# %% ../nbs/02b_experiment.ipynb #f6c16771
+def seconds_left(
+    status:pd.DataFrame, workers:int=1   # from `grid_status`; processes that share the rest
+) -> float:
+    "How long the rest takes, at the pace of the runs that are done"
+    kind = status.what.eq("GAN of the fakes")
+    pace = (status.seconds/status.cost).where(status.seconds > 1)
+    paces = kind.map({k: pace[kind == k].median() if pace[kind == k].notna().any() else pace.median() if pace.notna().any() else 1. for k in (True, False)})
+    rest = status.cost*paces.astype(float)*(1-status.share)*status.state.ne("done")
+    return float(max(rest.sum()/workers, rest.max()))
+
+def status_table(
+    status:pd.DataFrame   # from `grid_status`
+) -> pd.DataFrame:        # a row a mode, a column a size: done of all, and what else there is
+    "What is done, by mode and size"
+    def cell(g):
+        n = g.state.value_counts()
+        return ", ".join([f"{n.get('done', 0)}/{len(g)}", *[f"{n[s]} {s}" for s in ("running", "failed") if s in n]])
+    cells = {(w, k): cell(g) for (w, k), g in status.groupby(["what", "size"], sort=False)}
+    return pd.DataFrame({f"k = {k}": {w: cells[w, k] for w in ["GAN of the fakes", *MODES] if (w, k) in cells} for k in sorted(status["size"].unique())})
+
+# %% ../nbs/02b_experiment.ipynb #b45f67ff
+def status_said(
+    status:pd.DataFrame, workers:int=1   # from `grid_status`; processes that share the rest
+) -> str:
+    "The table and a line below it"
+    n, left = status.state.value_counts(), seconds_left(status, workers)
+    line = ", ".join(f"{n.get(s, 0)} {s}" for s in ("done", "running", "failed", "left"))
+    time_left = f"; about {Progress.format_interval(left)} left with {workers} worker{'s'*(workers > 1)}" if left else ""
+    return f"{status_table(status).to_string()}\n{line}{time_left}"
+
+def failures_said(
+    status:pd.DataFrame   # from `grid_status`
+) -> str:                 # empty where nothing failed
+    "One sentence: which runs failed, and why"
+    bad = status[status.state == "failed"]
+    named = [f"{r.what}, k = {r.size}, fold {r.fold}, seed {r.seed} ({r.reason})" for r in bad.itertuples()]
+    return f"{len(bad)} of {len(status)} runs failed and will be tried again when the study is asked for again: {'; '.join(named)}." if named else ""
+
+# %% ../nbs/02b_experiment.ipynb #c1ad09d5
+class LiveTable:
+    "Words that are replaced by newer ones, in a terminal or a notebook"
+    def __init__(self): self.handle, self.lines, self.text, self.told = None, 0, "", time.monotonic()-290
+    def show(self, text:str):
+        if text == self.text: return
+        self.text = text
+        if _kernel_display(): self.in_notebook({"text/plain": text})
+        elif sys.stderr.isatty(): self.in_terminal(text)
+        elif time.monotonic()-self.told > 300: self.told = time.monotonic(); print(f"\n{text}", file=sys.stderr)
+    def in_notebook(self, data):
+        from IPython.display import display
+        if self.handle: self.handle.update(data, raw=True)
+        else: self.handle = display(data, raw=True, display_id=True)
+    def in_terminal(self, text):
+        self.lines = text.count("\n")+1
+        print("".join(f"\n\033[K{l}" for l in text.splitlines())+f"\033[{self.lines}A\r", end="", file=sys.stderr, flush=True)   # below the bar, and back to it
+    def close(self):
+        if self.lines: print("\n"*self.lines, file=sys.stderr)
+
+def _kernel_display():
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell is not None and hasattr(shell, "kernel")
+
+# %% ../nbs/02b_experiment.ipynb #e962a9af
+def _loop(parallel, store, jobs, wait, places):
+    "Do jobs side by side; those that somebody else is at come back"
+    from joblib import delayed, Parallel
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+    try: return [j for j, ok in zip(jobs, parallel(delayed(_work)(store, j, wait, *p) for j, p in zip(jobs, places))) if not ok]
+    except BrokenProcessPool:
+        left = [j for j in jobs if not store.done(run_of(j)) and not failure(store, run_of(j))]
+        marks = {id(j): list(store.folder(run_of(j)).glob(".worker-*")) for j in left}
+        suspects = [j for j in left if marks[id(j)]] or left[:1]
+        for j in suspects:
+            for m in marks[id(j)]: m.unlink(missing_ok=True)
+            try: Parallel(n_jobs=2)([delayed(_work)(store, j, True, *places[0])])
+            except BrokenProcessPool: note_failure(store, run_of(j), "its process was killed, twice; perhaps there is too little memory")
+        rest = [j for j in left if j not in suspects]
+        return _loop(Parallel(n_jobs=max(2, parallel.n_jobs)), store, rest, wait, places) if rest else []
+
+# %% ../nbs/02b_experiment.ipynb #bf360d57
+warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")   # an idle worker goes home: no job is lost
+
+def run_jobs(
+    store:RunStore,
+    jobs,            # tuples ("gan", experiment, "") or ("mode", experiment, name of the mode)
+    workers:int=1,   # processes; they change nothing but the time
+    desc="",         # what the bar says
+    per_gpu:int=0,   # how many runs share a GPU; 0 to let `workers` say
+    board=None       # called now and then, for words below the bar
+):
+    "Do the jobs that are not in the store, side by side, with one progress bar; failures are written down"
+    from joblib import Parallel
+    jobs = [j for j in jobs if not store.done(run_of(j))]
+    if not jobs: return
+    for j in jobs: (store.folder(run_of(j))/"failed.json").unlink(missing_ok=True)
+    n, places = gpu_places(len(jobs), workers, per_gpu, _gpus() if per_gpu else 0)
+    parallel, stopped = Parallel(n_jobs=n), []
+    def work():
+        try: _loop(parallel, store, _loop(parallel, store, jobs, False, places), True, places)
+        except BaseException as e: stopped.append(e)
+        dismiss_workers(parallel)
+    thread = threading.Thread(target=work, daemon=True); thread.start()
+    _watch(thread, store, jobs, desc, board)
+    if stopped: raise stopped[0]
+
+def _gpus():
+    import torch
+    return torch.cuda.device_count()
+
+# %% ../nbs/02b_experiment.ipynb #fb630f98
+def _watch(thread, store, jobs, desc, board):
+    "A bar, and the words of `board` below it, until a thread has ended"
+    costs, table, told = [job_cost(j) for j in jobs], LiveTable(), 0.
+    share = lambda j: 1. if failure(store, run_of(j)) else run_share(store, run_of(j))
+    with Progress(total=100, desc=desc, unit="%", bar_format="{desc}{percentage:3.0f}%|{bar:24}| {elapsed}<{remaining}", delay=0) as bar:
+        while thread.is_alive():
+            thread.join(.5)
+            bar.n = round(100*sum(c*share(j) for c, j in zip(costs, jobs))/sum(costs)); bar.refresh()
+            if board and time.monotonic()-told > 5: table.show(board()); told = time.monotonic()
+    if board: table.show(board())
+    table.close()
 
 # %% ../nbs/02b_experiment.ipynb #bf360d58
 def run_experiments(
     store:RunStore,
     experiments,         # a list of `Experiment`
     modes=PAPER_MODES,   # names of modes
-    workers:int=1        # processes; they change nothing but the time
-) -> pd.DataFrame:       # a row a run: size, fold, seed, mode and its metrics
+    workers:int=1,       # processes; they change nothing but the time
+    keep_failed=False,   # whether runs that failed become rows; otherwise they are an error once all the others are done
+    per_gpu:int=0        # how many runs share a GPU; 0 to let `workers` say
+) -> pd.DataFrame:       # a row a run: size, fold, seed, mode, its metrics, and the reason where it failed
     "Modes of experiments: GANs and the modes that need none first, then the modes with fakes"
     for m in modes: check_choice("modes", m, MODES)
     if not experiments: raise ParameterError("There is no experiment to run: at least one size, one fold and one seed are needed.")
-    plain = [("mode", e, m) for e in experiments for m in modes if not MODES[m].fakes]
-    faked = [("mode", e, m) for e in experiments for m in modes if MODES[m].fakes]
-    gans = [("gan", e, "") for e in experiments] if faked else []
-    run_jobs(store, sorted(gans+plain, key=lambda j: -job_cost(j)), workers, "GANs and real patches")
-    run_jobs(store, sorted(faked, key=lambda j: -job_cost(j)), workers, "with fakes")
-    return pd.DataFrame([dict(size=e.size, fold=e.fold, seed=e.seed, mode=m, **store.metrics(e.run(m))) for e in experiments for m in modes])
+    board = (lambda: status_said(grid_status(store, experiments, modes), workers)) if len(experiments) > 1 else None
+    for jobs, desc in zip(study_jobs(experiments, modes), ("GANs and real patches", "with fakes")): run_jobs(store, jobs, workers, desc, per_gpu, board)
+    return experiment_table(store, experiments, modes, keep_failed)
+
+def experiment_table(store:RunStore, experiments, modes=PAPER_MODES, keep_failed=False) -> pd.DataFrame:
+    "The rows of `run_experiments`, of runs that are there"
+    rows = [dict(size=e.size, fold=e.fold, seed=e.seed, mode=m, **(store.metrics(e.run(m)) if store.done(e.run(m)) else {}), reason=failure(store, e.run(m))) for e in experiments for m in modes]
+    if any(r["reason"] for r in rows):
+        said = failures_said(grid_status(store, experiments, modes))
+        if not keep_failed or all(r["reason"] for r in rows): raise RuntimeError(said)
+        print(said, file=sys.stderr)
+    return pd.DataFrame(rows).pipe(lambda t: t[[c for c in t if c != "reason"]+["reason"]])
