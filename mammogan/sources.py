@@ -16,7 +16,7 @@ from .archives import PAPER_SELECTION, PATIENT_PATTERN, read_omidb, read_patches
 from .core import check_choice, commit, fingerprint, home, ParameterError
 from .cutting import PrepareConfig
 from .dataset import Archive, KINDS, PatchSet, prepare
-from .phantom import phantom_archive_path
+from .phantom import phantom_archive_path, phantom_spec, spec_hash
 
 # %% ../nbs/01d_sources.ipynb #be4f39b9
 PREPARE = dict(paper=PrepareConfig(normals="native"), demo=PrepareConfig(normals_per_image=15), smoke=PrepareConfig(normals_per_image=15))
@@ -89,15 +89,18 @@ def open_patches(
     selection:str="",              # `paper` or `none`; empty for what suits the archive
     positives:str="",              # which lesions a study takes: a kind, `both`, `any`; empty for what suits the archive
     out="",                        # the folder of the set; empty for one in `MAMMOGAN_HOME`
+    found_only=False,              # whether to prepare nothing, and return None where nothing is found
     **limits                       # other fields of `PrepareConfig`
 ) -> PatchSet:
     "The patches of a source, prepared now or found"
     config = prepare_config(preset, normals=normals, **limits)
     if source == "patches": return read_patches(data, pattern or PATIENT_PATTERN)
+    if found_only and source == "phantom" and not (home()/"phantoms"/f"{preset}-{spec_hash(phantom_spec(preset))}-seed{int(seed)}").exists(): return None
     archive = open_archive(source, data, preset, seed, workers, selection)
     archive.positives = check_choice("positives", positives or archive.positives, (*KINDS, "both", "any"))
     name = f"{archive.name}-{fingerprint(_archive_fingerprint(archive), asdict(config), seed)}"
-    return prepare(archive, out or home()/"patches"/name, config, seed, workers)
+    folder = Path(out or home()/"patches"/name)
+    return None if found_only and not folder.exists() else prepare(archive, folder, config, seed, workers)
 
 # %% ../nbs/01d_sources.ipynb #d2209733
 def figure_facts(

@@ -27,14 +27,16 @@ def f1_draws(
 # %% ../nbs/02f_statistics.ipynb #2052593e
 def paired_bootstrap(
     a:pd.DataFrame, b:pd.DataFrame,   # scores of two modes on the same test patches: patient, label, score
-    draws:int=2000, seed:int=0
+    draws:int=2000, seed:int=0,
+    thresholds=(.5, .5)               # above which score each of the two calls a patch a lesion
 ) -> dict:                            # difference, low, high
     "F1 of `b` less F1 of `a`, with its middle 95 % over patients"
     if not (a.patient.values == b.patient.values).all(): raise ValueError("The two modes were tested on different patches; they cannot be paired.")
     w = patient_draws(a.patient, draws, seed)
-    d, whole = f1_draws(b, w)-f1_draws(a, w), np.ones((1, len(a)), int)
+    both = lambda w: f1_draws(b, w, thresholds[1])-f1_draws(a, w, thresholds[0])
+    d, whole = both(w), np.ones((1, len(a)), int)
     low, high = np.quantile(d, [.025, .975])
-    return dict(difference=float((f1_draws(b, whole)-f1_draws(a, whole))[0]), low=float(low), high=float(high))
+    return dict(difference=float(both(whole)[0]), low=float(low), high=float(high))
 
 # %% ../nbs/02f_statistics.ipynb #88ced796
 def corrected_t(
@@ -116,5 +118,5 @@ def real_lesions_worth(
     def value(rows): return float(worth(learning_curve(np.tile(sizes, len(rows)), base.values[rows].ravel()), mine[rows].mean()))
     chance, everybody = rng(seed, "worth", mode, size), np.arange(len(wide))
     drawn = np.array([value(chance.integers(len(wide), size=len(wide))) for _ in range(draws)]) if len(wide) > 1 else np.full(1, np.nan)
-    low, high = np.clip(np.quantile(drawn, [.025, .975]), lowest, highest)
+    low, high = np.quantile(np.clip(drawn, lowest, highest), [.025, .975])
     return dict(mode=mode, size=size, worth=float(np.clip(value(everybody), lowest, highest)), low=float(low), high=float(high), beyond=float(np.mean((drawn < lowest) | (drawn > highest))), runs=len(wide))
