@@ -8,14 +8,14 @@ __all__ = ['ValidationDistance', 'EarlyStop', 'WatchedGANRun', 'train_watched', 
 
 # %% ../nbs/02g_better.ipynb #53bd1c18
 import csv
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from .core import check_number, fingerprint, read_json, replacing, Run, RunStore, write_json
-from .dcgan import GANConfig, Generator, load_generator, sample, told, train_dcgan, trained
+from .dcgan import GANConfig, Generator, load_generator, sample, train_dcgan, trained
 from .distances import frechet_distance
 from .drawing import montage
 from .features import TEXTURE
@@ -73,11 +73,6 @@ class WatchedGANRun(Run):
     patience:int = 0  # measurements without improvement after which it stops
     seed:int = 0
     version:int = 1   # raised when the same settings give another generator
-
-    @property
-    def id(self) -> str:
-        "The run's identity, by the rule of `GANRun`"
-        return fingerprint(self.stage, dict(asdict(self), config=told(self.config)))
 
 def train_watched(
     pixels:np.ndarray, valid:np.ndarray,   # (N,128,128) uint8 lesions to learn from, and of validation patients

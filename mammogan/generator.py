@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from .core import check_choice, check_number, fingerprint, new_folder, ParameterError, provenance, read_json, rng, write_json
-from .dcgan import Generator, GANS, load_generator, sample, told
+from .core import check_choice, check_number, fingerprint, identity, new_folder, ParameterError, provenance, read_json, rng, write_json
+from .dcgan import Generator, GANS, load_generator, sample
 from .distances import beside_floor, frechet, kernel_distance, Sample, spectral, spectral_numbers
 from .drawing import montage
 from .features import TEXTURE
@@ -120,7 +120,7 @@ def preset_of(
     config:dict    # settings as a training keeps them
 ) -> str:
     "The name of the preset with these settings, or `own settings`"
-    return next((n for n, c in GANS.items() if json.dumps(told(c), sort_keys=True) == json.dumps(config, sort_keys=True)), "own settings")
+    return next((n for n, c in GANS.items() if json.dumps(identity(c), sort_keys=True) == json.dumps(config, sort_keys=True)), "own settings")
 
 def give_away(
     trained, out,            # the folder of a training, and the folder to write; it must not be there
