@@ -60,8 +60,10 @@ def ablation(
     table.attrs["floor"] = {k: float(np.mean([measures(train[rng(i, "floor").permutation(len(train))[:len(valid)]], valid, scale)[k] for i in range(3)])) for k in ("distance", "checkerboard")}
     return table
 
-def store_seconds(folder) -> float:
-    "How long the training of a run took"
+def store_seconds(
+    folder    # of a run in the store
+) -> float:
+    "How many seconds the training of a run took"
     from mammogan.core import read_json
     return read_json(folder/"provenance.json").get("wall_seconds")
 

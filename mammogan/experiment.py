@@ -260,7 +260,9 @@ def do_job(
         (store.folder(run)/"failed.json").unlink(missing_ok=True)
     except Exception as error: note_failure(store, run, f"{type(error).__name__}: {error}")
 
-def note_failure(store:RunStore, run:Run, reason:str):
+def note_failure(
+    store:RunStore, run:Run, reason:str   # where runs are kept, which one failed, and why
+):
     "Write down that a run failed, and why, in one line"
     write_json(store.folder(run)/"failed.json", dict(stage=run.stage, id=run.id, reason=" ".join(reason.split())[:500]))
 

@@ -65,7 +65,7 @@ def external_scores(
 def external_test(
     store:RunStore, made,   # where runs are kept; the study's experiments on the first archive
     other:PatchSet,         # patches of the second archive
-    modes=PAPER_MODES
+    modes=PAPER_MODES       # names of modes
 ) -> tuple:                 # a table, a row a run: size, fold, seed, mode, metrics there, `f1_here`, `auc_here`; and the scores of each run
     "Test a study's classifiers on another archive"
     rows, scores, parts = [], {}, {}

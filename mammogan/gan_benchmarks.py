@@ -25,13 +25,17 @@ def noise_pixels(
     "Patches of noise: what they show does not matter to a clock"
     return rng(seed, "benchmark patches").integers(0, 256, (n, 128, 128), np.uint8)
 
-def learner_steps(pixels:np.ndarray, config:GANConfig, epochs:int, folder):
+def learner_steps(
+    pixels:np.ndarray, config:GANConfig, epochs:int, folder   # (N,128,128) uint8 patches, settings, passes, and where the log goes
+):
     "A function that trains through the Learner"
     def work():
         with torch_threads(config.threads): gan_learner(pixels, config, 0, folder, show=False).fit(epochs)
     return work
 
-def bare_steps(pixels:np.ndarray, config:GANConfig, epochs:int):
+def bare_steps(
+    pixels:np.ndarray, config:GANConfig, epochs:int   # as for `learner_steps`
+):
     "A function that does the same steps in a bare loop"
     def work():
         with torch_threads(config.threads):
@@ -58,7 +62,7 @@ def step_claims(
 
 # %% ../nbs/07a_gan_benchmarks.ipynb #92498180
 def plain_steps(
-    pixels:np.ndarray, config:GANConfig, steps:int
+    pixels:np.ndarray, config:GANConfig, steps:int   # patches, settings, and how many steps
 ):
     "A function that trains as one writes it first: float32, the default format, all gradients"
     def work():

@@ -31,7 +31,9 @@ class PlainPatches(torch.utils.data.Dataset):
         return x, float(self.labels[i])
 
 # %% ../nbs/07c_study_benchmarks.ipynb #02f62ee9
-def plain_epoch(net, opt, loader, device):
+def plain_epoch(
+    net, opt, loader, device   # a classifier, its optimiser, a `DataLoader`, and where it runs
+):
     "One pass over the training patches, float32"
     net.train()
     for x, y in loader:
@@ -41,7 +43,7 @@ def plain_epoch(net, opt, loader, device):
 
 def plain_training(
     train, valid,             # (N,128,128) uint8 patches and (N,) labels, each
-    config:ClassifierConfig, seed:int=0, flips=False
+    config:ClassifierConfig, seed:int=0, flips=False   # settings; chance; whether patches are flipped
 ):                            # the network of the best epoch
     "The plain float32 `DataLoader` loop"
     device, best = train_device(), -1.
@@ -59,7 +61,7 @@ def plain_training(
 # %% ../nbs/07c_study_benchmarks.ipynb #550af5c5
 def step_claim(
     train, valid, config:ClassifierConfig,   # patches and labels to learn from and to validate on, and the settings
-    limit:float=2.5, repeats:int=3, seed:int=0, flips=True
+    limit:float=2.5, repeats:int=3, seed:int=0, flips=True   # the claimed ratio, turns, chance, flips
 ) -> dict:                                   # a row of the table of claims
     "Equal epochs: the plain loop's time by ours"
     equal = replace(config, epochs=1, patience=0)
@@ -68,7 +70,7 @@ def step_claim(
 
 def training_claims(
     train, valid, test, config:ClassifierConfig,   # as above; test patches and labels
-    limit:float=2.5, seed:int=0, flips=True
+    limit:float=2.5, seed:int=0, flips=True        # the claimed ratio, chance, flips
 ) -> list:
     "To the end: the plain loop's time by ours, and how far the two F1 are apart"
     start = time.perf_counter(); plain = plain_training(train, valid, replace(config, patience=0), seed, flips); middle = time.perf_counter()
