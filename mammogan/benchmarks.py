@@ -85,11 +85,11 @@ class Amounts:
     patients:int = 4          # simulated women whose mammograms are read again and again
     repeats:int = 5           # turns that count
     images:int = 2000         # mammograms of the long runs
-    packed:int = 192          # JPEG Lossless mammograms of the run with several workers
+    packed:int = 768          # JPEG Lossless mammograms of the run with several workers
     patches:int = 150_000     # patches of the large set
     clients:int = 3700        # women of the simulated delivery
 
-AMOUNTS = dict(paper=Amounts(patients=24, repeats=9, packed=960), demo=Amounts(),
+AMOUNTS = dict(paper=Amounts(patients=24, repeats=9, packed=1920), demo=Amounts(),
                smoke=Amounts("smoke", patients=2, repeats=2, images=40, packed=8, patches=1000, clients=5))
 
 # %% ../nbs/07_benchmarks.ipynb #f953861c
