@@ -391,6 +391,18 @@ def _same_set(ps, out, archive, config, seed):
     if (ps.info["config"], ps.info["seed"], ps.info["tables"]) == (asdict(config), seed, _tables(archive)): return ps
     raise ParameterError(f"{out} was prepared from other tables, with other settings or another seed: give another folder, or delete it.")
 
+# %% ../nbs/01_dataset.ipynb #5d0c7a12
+def _parts(
+    work, n:int, step:int   # the folder of finished parts, how many images there are, and the most that a new part has
+) -> dict:                  # for each part, in order, its place without the suffix, and its first image and the one after its last
+    "The parts that an archive is cut into: those that are finished, and what lies between them"
+    done, ranges, at = sorted([int(i) for i in p.stem.split("-")] for p in work.glob("[0-9]*.json")), [], 0
+    for start, end in [*done, (n, n)]:
+        if start < at: continue
+        ranges += [(i, min(i+step, start)) for i in range(at, start, step)]+[(start, end)]*(end > start)
+        at = end
+    return {work/f"{a:07}-{b:07}": (a, b) for a, b in ranges}
+
 # %% ../nbs/01_dataset.ipynb #c6dfa1f1
 def _give_back():
     "Return to the system what Arrow holds back after work on tables of words"
@@ -403,10 +415,11 @@ def prepare(
     config=PrepareConfig(), # how patches are cut
     seed:int=0,
     workers:int=1,          # processes; the result does not depend on them
-    chunk:int=32            # images a chunk: what each worker at most does twice after a kill
+    chunk:int=32            # images a chunk, which the workers share: what at most is done twice after a kill
 ) -> PatchSet:
     "The poster's five steps over an archive: a PatchSet in `out`"
     from filelock import FileLock
+    from joblib import effective_n_jobs
     out, archive = Path(out), _check_archive(archive)
     out.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(out.with_name(f".{out.name}.lock")):
@@ -414,9 +427,9 @@ def prepare(
         work = out.with_name(f".{out.name}.{fingerprint(asdict(config), seed, chunk, _tables(archive))}.part"); work.mkdir(exist_ok=True)
         ids, sizes = list(archive.images.index), normal_sizes(archive, config)
         _give_back()
-        parts = {work/f"{i:07}": ids[i:i+chunk] for i in range(0, len(ids), chunk)}
+        parts = _parts(work, len(ids), max(1, chunk//effective_n_jobs(workers)))
         missing = [p for p in parts if not Path(f"{p}.json").exists()]
-        pmap(_prepare_chunk, ((_part(archive, parts[p]), sizes, config, seed, p) for p in missing), workers, "images to patches", len(missing))
+        pmap(_prepare_chunk, ((_part(archive, ids[slice(*parts[p])]), sizes, config, seed, p) for p in missing), workers, "images to patches", len(missing))
         with new_folder(out) as folder: _assemble(list(parts), folder, archive, config, seed)
         shutil.rmtree(work)
         return load_patches(out)
