@@ -74,6 +74,7 @@ class WatchedGANRun(Run):
     seed:int = 0
     version:int = 1   # raised when the same settings give another generator
 
+# %% ../nbs/02g_better.ipynb #6e1b0a2c
 def train_watched(
     pixels:np.ndarray, valid:np.ndarray,   # (N,128,128) uint8 lesions to learn from, and of validation patients
     config:GANConfig, seed:int, folder,    # how, which chance, and where all is kept
@@ -91,6 +92,7 @@ def train_watched(
     G.save(folder, **{k: v for k, v in kept.items() if k not in ("base", "nz", "kinds")}, best_epoch=about["epoch"])
     return load_generator(folder)
 
+# %% ../nbs/02g_better.ipynb #6e1b0a2e
 def watched_gan_run(
     store:RunStore, pixels:np.ndarray, valid:np.ndarray,   # as for `train_watched`
     config:GANConfig, seed:int=0, every:int=1, patience:int=0, show=True, kinds=None

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['GANS', 'RECOVERIES', 'SIMULATIONS', 'Generator', 'Discriminator', 'discriminator_channels', 'start_weights',
            'gan_loss', 'adversarial_step', 'GANConfig', 'epochs_of', 'GANLearner', 'EpochSchedule', 'LossMeans',
-           'Average', 'Checkpoint', 'training_state', 'restore', 'BrokenDown', 'Watch', 'SampleGrid', 'sample',
-           'drawn_kinds', 'trained', 'load_generator', 'kind_shares', 'networks', 'gan_learner', 'train_dcgan',
-           'recover', 'GANRun', 'gan_run', 'simulation_lesions', 'simulate_lesions']
+           'Average', 'Checkpoint', 'training_state', 'restore', 'BrokenDown', 'Watch', 'SampleGrid', 'patches_of',
+           'sample', 'drawn_kinds', 'trained', 'load_generator', 'kind_shares', 'networks', 'gan_learner',
+           'train_dcgan', 'recover', 'GANRun', 'gan_run', 'simulation_lesions', 'simulate_lesions']
 
 # %% ../nbs/02_dcgan.ipynb #1864d03f
 import copy, sys, time
@@ -280,6 +280,19 @@ class SampleGrid(Callback):
 
 # %% ../nbs/02_dcgan.ipynb #14ecf024
 @torch.no_grad()
+def patches_of(
+    G:Generator, z:torch.Tensor,   # a generator, and (n,nz) noise
+    kinds=None,                    # (n,C) zeros and ones, of a class-conditional G
+    batch:int=64                   # patches at a time
+) -> np.ndarray:                   # (n,128,128) uint8
+    "What a generator makes of given noise"
+    device, was = next(G.parameters()).device, G.training
+    G.eval()
+    given = zip(*(v.to(device).split(batch) for v in (z, kinds) if v is not None))
+    out = [((G(*part)[:, 0]+1)*127.5).round().clamp(0, 255).byte().cpu() for part in given]
+    G.train(was)
+    return torch.cat(out).numpy()
+
 def sample(
     G:Generator,
     n:int,           # how many patches
@@ -289,13 +302,9 @@ def sample(
 ) -> np.ndarray:     # (n,128,128) uint8
     "Patches from a generator"
     check_number("n", n)
-    of = [()]*n if not G.classes else [(k.to(next(G.parameters()).device),) for k in drawn_kinds(G, n, seed, kind).split(batch)]
     if kind and not G.classes: raise ParameterError(f"kind={kind!r}: this generator was not trained with classes.")
-    z, device, was = torch.from_numpy(rng(seed, "sample").standard_normal((n, G.nz), np.float32)), next(G.parameters()).device, G.training
-    G.eval()
-    out = [((G(part.to(device), *k)[:, 0]+1)*127.5).round().clamp(0, 255).byte().cpu() for part, k in zip(z.split(batch), of)]
-    G.train(was)
-    return torch.cat(out).numpy()
+    z = torch.from_numpy(rng(seed, "sample").standard_normal((n, G.nz), np.float32))
+    return patches_of(G, z, drawn_kinds(G, n, seed, kind) if G.classes else None, batch)
 
 # %% ../nbs/02_dcgan.ipynb #7fd4a424
 def drawn_kinds(

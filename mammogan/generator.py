@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['USES', 'LIMITS', 'SYNTHETIC', 'EMPTY', 'WORDS', 'FORMATS', 'card_numbers', 'numbers_in_words', 'model_card',
-           'preset_of', 'give_away', 'data_facts', 'weights_hash', 'synthetic_dicom', 'write_patches',
+           'preset_of', 'data_facts', 'give_away', 'weights_hash', 'synthetic_dicom', 'write_patches',
            'medigan_metadata', 'medigan_package', 'load_published', 'between', 'latent_walk', 'write_film']
 
 # %% ../nbs/02h_generator.ipynb #e326cd43
@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from .core import check_choice, check_number, fingerprint, identity, new_folder, ParameterError, provenance, read_json, rng, write_json
-from .dcgan import Generator, GANS, load_generator, sample
+from .dcgan import Generator, GANS, load_generator, patches_of, sample
 from .distances import beside_floor, frechet, kernel_distance, Sample, spectral, spectral_numbers
 from .drawing import montage
 from .features import TEXTURE
@@ -122,6 +122,14 @@ def preset_of(
     "The name of the preset with these settings, or `own settings`"
     return next((n for n, c in GANS.items() if json.dumps(identity(c), sort_keys=True) == json.dumps(config, sort_keys=True)), "own settings")
 
+def data_facts(
+    ps, about:dict, licence=""   # the lesions or None, what the training kept, and the data's licence
+) -> dict:
+    "What a card says of its data"
+    if ps is None: return dict(archive="an unnamed archive", phantoms=False, lesions=about.get("trained_on", 0), patients=0, fingerprint="not kept", licence=licence)
+    return dict(archive=ps.info["archive"], phantoms="phantom" in ps.info["archive"].lower(), lesions=len(ps.positives), patients=len(ps.positives.patients), fingerprint=ps.info["fingerprint"], licence=licence)
+
+# %% ../nbs/02h_generator.ipynb #6e1b0a22
 def give_away(
     trained, out,            # the folder of a training, and the folder to write; it must not be there
     ps=None,                 # the `PatchSet` of lesions that it learned from
@@ -145,13 +153,6 @@ def give_away(
         Image.fromarray(montage(sample(G, 64, seed), 8, 2)).save(beside/"preview.png")
     return out
 
-def data_facts(
-    ps, about:dict, licence=""   # the lesions or None, what the training kept, and the data's licence
-) -> dict:
-    "What a card says of its data"
-    if ps is None: return dict(archive="an unnamed archive", phantoms=False, lesions=about.get("trained_on", 0), patients=0, fingerprint="not kept", licence=licence)
-    return dict(archive=ps.info["archive"], phantoms="phantom" in ps.info["archive"].lower(), lesions=len(ps.positives), patients=len(ps.positives.patients), fingerprint=ps.info["fingerprint"], licence=licence)
-
 # %% ../nbs/02h_generator.ipynb #ec427ac4
 SYNTHETIC = "SYNTHETIC image, not of a patient"
 
@@ -161,6 +162,7 @@ def weights_hash(
     "A name for the weights of a generator"
     return fingerprint(*[v.cpu().numpy() for v in G.state_dict().values()])
 
+# %% ../nbs/02h_generator.ipynb #6e1b0a24
 def synthetic_dicom(
     patch:np.ndarray,      # (S,S) uint8
     source:str, seed:int,  # `weights_hash` of the generator, and the seed of the draw
@@ -282,6 +284,7 @@ def medigan_metadata(
     description = dict(title=config["name"], provided_date=config["provenance"]["time"][:10], trained_date="", provided_after_epoch=None, version="1.0.0", publication=None, doi=[], comment="Learned from phantoms: not from patients." if phantoms else "")
     return {config["name"]: dict(execution=execution, selection=selection, description=description)}
 
+# %% ../nbs/02h_generator.ipynb #6e1b0a26
 def medigan_package(
     given, out    # a folder from `give_away`, and where the package goes: OUT, and OUT.zip beside it
 ) -> Path:
@@ -333,6 +336,7 @@ def between(
     if angle < 1e-6: return (a+shares*(b-a)).astype(np.float32)
     return ((np.sin((1-shares)*angle)*a+np.sin(shares*angle)*b)/np.sin(angle)).astype(np.float32)
 
+# %% ../nbs/02h_generator.ipynb #6e1b0a28
 def latent_walk(
     G:Generator, stops:int=5, steps:int=8,   # how many lesions are visited, and patches from each to the next
     seed:int=0, closed:bool=False            # which lesions; back to the first one?
@@ -343,8 +347,9 @@ def latent_walk(
     at = rng(seed, "walk").standard_normal((stops, G.nz))
     ways = list(zip(at, np.roll(at, -1, 0)))[:stops if closed else stops-1]
     z = np.concatenate([between(a, b, np.arange(steps)/steps) for a, b in ways]+[at[-1:]]*(not closed)).astype(np.float32)
-    with torch.no_grad(): return torch.cat([((G(p)[:, 0]+1)*127.5).round().clamp(0, 255).byte() for p in torch.from_numpy(z).split(64)]).numpy()
+    return patches_of(G, torch.from_numpy(z))
 
+# %% ../nbs/02h_generator.ipynb #6e1b0a2a
 def write_film(
     patches:np.ndarray, path,            # (T,S,S) uint8 in order, and a .gif file
     rate:float=12, zoom:int=2            # patches a second, and pixels a pixel

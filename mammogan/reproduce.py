@@ -355,6 +355,7 @@ def mammogan_study(
     written = write_grid(store, ps, preset, wanted, folds, seed_list, folder=out, **changes) if out else []
     return dict(data=ps.info["archive"], preset=preset, f1=summary(table).round(4).to_dict("records"), failed=int((table.reason != "").sum()), **(dict(out=[str(p) for p in written]) if out else {}))
 
+# %% ../nbs/06_reproduce.ipynb #6e1b0a30
 def study_status(
     store:RunStore, source, data, preset, sizes, folds, seeds, workers, **changes   # as for the command
 ) -> dict:

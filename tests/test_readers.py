@@ -114,7 +114,7 @@ def test_a_reader_with_a_keyboard_goes_on_after_closing_the_page_and_is_scored_a
     for c in PRESSED[:5]: press(page, str(c))
     press(page, "ArrowLeft", "ArrowLeft", "ArrowRight", "u", "Control+z", str(PRESSED[3]), str(7-PRESSED[4]), "Backspace", str(PRESSED[4]))
     assert page.locator("#where").inner_text() == f"6 of {N}"
-    with page.expect_event("close"): page.close(run_before_unload=True)     # at once, but as a reader closes it: without this the browser ends the page's process in the middle of what it is passing on
+    with page.expect_event("close"): page.close(run_before_unload=True)     # at once, and with its unload handlers, as a reader closes it
 
     page = opened(context, made)
     assert page.get_by_role("button", name="Go on as").inner_text() == f"Go on as {READER}: 5 of {N} answered"
