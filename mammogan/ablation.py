@@ -18,12 +18,13 @@ from .distances import checkerboard_index, frechet_distance, spectral_numbers
 from .features import TEXTURE
 
 # %% ../nbs/02i_ablation.ipynb #8e6d2060
-IDEAS = {"the paper's recipe": {}, "first kernel 6 by 6": dict(first_kernel=6), "kernels of 4 by 4 in D": dict(kernel=4), "beta2 of .999": dict(beta2=.999),
+IDEAS = {"the paper's recipe": {}, "first kernel 6 by 6": dict(first_kernel=6), "kernels of 4 by 4 in D": dict(kernel=4), "bfloat16": dict(precision="bf16"), "beta2 of .999": dict(beta2=.999),
          "average of G": dict(ema=.99), "augmentation": dict(augment=("translation", "brightness")), "spectral normalisation": dict(norm="spectral"), "hinge loss": dict(loss="hinge"),
          "relativistic, R1 and R2": dict(loss="relativistic", penalty=1., norm="none"), "classes": dict(classes=("mass", "calcification")),
          "average and augmentation": dict(ema=.99, augment=("translation", "brightness"))}
 
-BUDGETS = dict(paper=replace(GANS["paper"], base=16, steps=3000), demo=replace(GANS["demo"], base=4, nz=20, steps=100), smoke=replace(GANS["smoke"], steps=4))
+BUDGETS = {k: replace(c, precision="float32") for k, c in dict(
+    paper=replace(GANS["paper"], base=16, steps=3000), demo=replace(GANS["demo"], base=8, steps=600), smoke=replace(GANS["smoke"], steps=4)).items()}
 
 # %% ../nbs/02i_ablation.ipynb #6e43e417
 def validation_split(
