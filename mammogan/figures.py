@@ -67,8 +67,9 @@ def study_figures(
     if not sizes: raise ParameterError(f"{store.path} holds no size with all four modes for {folds} folds and the seeds {list(seeds)}. Run 04_augmentation.ipynb with them first.")
     table = run_experiments(store, experiments(e.ps, sizes, folds, seeds, e.config), PAPER_MODES)
     facts = figure_facts(ps, preset, seed, lesions=len(e.ps.positives), normals=len(e.ps.normals), patients=len(e.ps.patients))
+    flow = figure_3(flow_counts(e))                                        # a notebook shows figures in the order in which they were drawn
     fig = figure_4(summary(table), PUBLISHED_F1, f"{ps.info['archive']} ({preset})", bars=interval_name(table))
-    return (figure_3(flow_counts(e)), dict(facts, fold=e.fold)), (fig, dict(facts, folds=folds, seeds=len(seeds), split=e.config.split))
+    return (flow, dict(facts, fold=e.fold)), (fig, dict(facts, folds=folds, seeds=len(seeds), split=e.config.split))
 
 # %% ../nbs/05_figures.ipynb #39243ee2
 def lesion_figures(

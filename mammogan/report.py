@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['PUBLISHED_COUNTS', 'CAPTIONS', 'TABLE_CAPTIONS', 'SAME', 'BUT_COMMIT', 'patch_counts', 'dataset_table',
            'scores_table', 'study_tables', 'paper_tables', 'write_tables', 'figure_html', 'table_html', 'report',
-           'output_hashes', 'shown', 'stated_commits', 'compare_outputs']
+           'shown_pictures', 'front_picture', 'output_hashes', 'shown', 'stated_commits', 'compare_outputs']
 
 # %% ../nbs/05a_report.ipynb #d1944a45
-import base64, hashlib, html, re
+import base64, hashlib, html, io, re
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
 from .augmentation import comparisons, experiments, interval_name, PUBLISHED_AUC, PUBLISHED_F1, stored_sizes, summary
 from .core import ParameterError, read_json, replacing, RunStore
@@ -149,6 +150,26 @@ def report(
              f"<p>{html.escape(told)}. After B. Alyafi, R. Martí and O. Diaz (2019). Not for clinical use.</p>", warning, "<h2>Figures</h2>", *figures, "<h2>Tables</h2>", *shown, "</body></html>\n"]
     with replacing(Path(folder)/"report.html") as beside: beside.write_text("\n".join(parts), encoding="utf-8")
     return Path(folder)/"report.html"
+
+# %% ../nbs/05a_report.ipynb #88f31904
+def shown_pictures(
+    notebook, label:str    # the path of an executed notebook, and the label of a cell
+) -> list:                 # PIL images
+    "The pictures that a labelled cell of a notebook shows"
+    outputs = [o for c in read_json(notebook)["cells"] if f"#| label: {label}\n" in "".join(c["source"]) for o in c.get("outputs", [])]
+    return [Image.open(io.BytesIO(base64.b64decode("".join(o["data"]["image/png"])))).convert("RGB") for o in outputs if "image/png" in o.get("data", {})]
+
+def front_picture(
+    notebook, out=""    # the executed notebook of the six figures, and a PNG file to write
+) -> Image.Image:
+    "Figure 4 above Figure 5"
+    pictures = shown_pictures(notebook, "fig-figures-six")
+    if len(pictures) != 6: raise ParameterError(f"{notebook} shows {len(pictures)} figures and not six. Execute it with papermill first.")
+    _, _, _, result, lesions, _ = pictures
+    both = Image.new("RGB", (max(result.width, lesions.width), result.height+lesions.height), "white")
+    both.paste(result, (0, 0)); both.paste(lesions, (0, result.height))
+    if out: both.quantize(128, dither=Image.Dither.NONE).save(out, optimize=True)
+    return both
 
 # %% ../nbs/05a_report.ipynb #4874c785
 def output_hashes(
