@@ -193,14 +193,14 @@ def our_lines(
     ax, # matplotlib axes
     table:pd.DataFrame, # columns mode, size, the metric, low, high
     metric:str, # name of the column with the means
-    span:float # of the x axis, for the sideways shift
+    span:float # of the logarithms of the sizes, for the sideways shift
 ):
     "Our means with their intervals, a line a mode"
     single = table['size'].nunique() == 1
     modes = [m for m in LOOKS if m in set(table['mode'])]
     for i, mode in enumerate(modes):
         rows = table[table['mode'] == mode].sort_values('size')
-        x = rows['size'] + (i - (len(modes) - 1)/2) * (.022 if single else .013)*span
+        x = rows['size']*np.exp((i - (len(modes) - 1)/2) * (.022 if single else .013)*span)
         error = np.clip([rows[metric] - rows['low'], rows['high'] - rows[metric]], 0, None)
         ax.errorbar(x, rows[metric], error, label=mode, capsize=2, elinewidth=.8, zorder=3, **mode_style(mode, points=single))
 
@@ -252,7 +252,7 @@ def figure_4(
     "Figure 4: a score over the number of real positive training patches, ours and the paper's"
     theirs = table.iloc[:0] if published is None else published
     sizes = pd.concat([check_table(table, metric)['size'], theirs['size']])
-    span = float(sizes.max() - sizes.min()) or .5*sizes.max()
+    span = float(np.log(sizes.max()/sizes.min())) or .5
     fig, ax = plt.subplots(figsize=(7, 3.4), layout='constrained')
     for mode, rows in theirs.groupby('mode'):
         rows = rows.sort_values('size')
@@ -261,7 +261,9 @@ def figure_4(
     values = pd.concat([table['low'], table['high'], table[metric], theirs[metric]]).dropna()
     low, high = values.min(), values.max()
     pad = .06*(high - low) or .01
-    ax.set(xlabel='real positive training sample size (k)', ylabel=label, title=title, ylim=(low - pad, high + pad), xlim=(sizes.min() - .06*span, sizes.max() + .06*span), xticks=apart(sizes, .06*span))
+    ax.set(xlabel='real positive training sample size (k)', ylabel=label, title=title, ylim=(low - pad, high + pad), xscale='log', xlim=(sizes.min()*np.exp(-.06*span), sizes.max()*np.exp(.06*span)))
+    shown = [round(float(np.exp(s))) for s in apart(np.log(sizes), .06*span)]
+    ax.set_xticks(shown, [f'{s:,}' for s in shown]); ax.set_xticks([], minor=True)
     figure_4_legend(ax, bars, len(theirs))
     return fig
 
