@@ -7,7 +7,7 @@ __all__ = ['PUBLISHED_F1', 'PUBLISHED_AUC', 'numbers', 'chosen_modes', 'experime
            'succeeded', 'interval_name', 'read_scores', 'threshold_of', 'compared', 'comparisons', 'exchange',
            'at_specificity', 'published', 'beside_published', 'our_lines', 'check_table', 'apart', 'figure_4_legend',
            'figure_4', 'flow_counts', 'save_study_figures', 'figures_folder', 'positives_word', 'stored_sizes',
-           'verdict', 'grid_table', 'write_grid', 'grid_folder', 'read_grid']
+           'verdict', 'grid_table', 'write_grid', 'read_grid']
 
 # %% ../nbs/04_augmentation.ipynb #2b5f38a1
 import textwrap
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import matplotlib.pyplot as plt
 
-from .core import check_choice, check_number, ParameterError, provenance, read_json, replacing, RunStore, write_json
+from .core import check_choice, check_number, ParameterError, provenance, read_json, replacing, results_folder, RunStore, write_json
 from .dataset import PatchSet
 from .drawing import COLOURS, MODES as LOOKS, mode_style, paper_style, save_figure
 from .experiment import Experiment, experiment_table, failures_said, grid_status, ModeRun, PAPER_MODES, run_experiments, status_said, STUDIES
@@ -357,7 +357,7 @@ def write_grid(
 ) -> tuple:                                    # the paths of the table and of its provenance
     "Write a study's table and what made it"
     made = experiments(ps.of_kind(ps.info["positives"]), sizes, folds, seeds, study_config(preset, **changes))
-    table, there = grid_table(store, made, modes), Path(folder or grid_folder() or ".")/(name or f"grid-{preset}")
+    table, there = grid_table(store, made, modes), Path(folder or results_folder() or ".")/(name or f"grid-{preset}")
     gans = [read_json(store.folder(e.gan)/"provenance.json") for e in made if store.done(e.gan)]
     of_runs = gans+[read_json(store.folder(e.run(m))/"provenance.json") for e in made for m in modes if store.done(e.run(m))]
     facts = dict(data=ps.info["archive"], preset=preset, sizes=list(sizes), folds=folds, seeds=list(seeds), modes=list(modes), runs_there=int((table.reason == "").sum()), runs_asked=len(made)*len(modes),
@@ -367,14 +367,6 @@ def write_grid(
     return there.with_suffix(".csv"), write_json(there.with_suffix(".json"), facts)
 
 # %% ../nbs/04_augmentation.ipynb #d30d33b8
-def grid_folder(
-    given=""    # the folder, where somebody says it
-):              # a path, or None where there is none
-    "The folder of committed tables: `results` beside the notebooks"
-    import mammogan
-    places = [Path(given)] if given else [Path("results"), Path(mammogan.__file__).parent.parent/"nbs"/"results"]
-    return next((p for p in places if p.is_dir()), None)
-
 def read_grid(
     folder, name:str="grid-demo"    # a folder of committed tables, and which one
 ) -> tuple:                         # the table and what made it
