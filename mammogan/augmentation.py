@@ -7,7 +7,7 @@ __all__ = ['PUBLISHED_F1', 'PUBLISHED_AUC', 'numbers', 'chosen_modes', 'experime
            'succeeded', 'interval_name', 'read_scores', 'threshold_of', 'compared', 'comparisons', 'exchange',
            'at_specificity', 'published', 'beside_published', 'our_lines', 'check_table', 'apart', 'figure_4_legend',
            'figure_4', 'flow_counts', 'save_study_figures', 'figures_folder', 'positives_word', 'stored_sizes',
-           'verdict', 'grid_table', 'write_grid', 'grid_folder', 'read_grid']
+           'verdict', 'grid_table', 'write_grid', 'read_grid']
 
 # %% ../nbs/04_augmentation.ipynb #2b5f38a1
 import textwrap
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import matplotlib.pyplot as plt
 
-from .core import check_choice, check_number, ParameterError, provenance, read_json, replacing, RunStore, write_json
+from .core import check_choice, check_number, ParameterError, provenance, read_json, replacing, results_folder, RunStore, write_json
 from .dataset import PatchSet
 from .drawing import COLOURS, MODES as LOOKS, mode_style, paper_style, save_figure
 from .experiment import Experiment, experiment_table, failures_said, grid_status, ModeRun, PAPER_MODES, run_experiments, status_said, STUDIES
@@ -193,14 +193,14 @@ def our_lines(
     ax, # matplotlib axes
     table:pd.DataFrame, # columns mode, size, the metric, low, high
     metric:str, # name of the column with the means
-    span:float # of the x axis, for the sideways shift
+    span:float # of the logarithms of the sizes, for the sideways shift
 ):
     "Our means with their intervals, a line a mode"
     single = table['size'].nunique() == 1
     modes = [m for m in LOOKS if m in set(table['mode'])]
     for i, mode in enumerate(modes):
         rows = table[table['mode'] == mode].sort_values('size')
-        x = rows['size'] + (i - (len(modes) - 1)/2) * (.022 if single else .013)*span
+        x = rows['size']*np.exp((i - (len(modes) - 1)/2) * (.022 if single else .013)*span)
         error = np.clip([rows[metric] - rows['low'], rows['high'] - rows[metric]], 0, None)
         ax.errorbar(x, rows[metric], error, label=mode, capsize=2, elinewidth=.8, zorder=3, **mode_style(mode, points=single))
 
@@ -252,7 +252,7 @@ def figure_4(
     "Figure 4: a score over the number of real positive training patches, ours and the paper's"
     theirs = table.iloc[:0] if published is None else published
     sizes = pd.concat([check_table(table, metric)['size'], theirs['size']])
-    span = float(sizes.max() - sizes.min()) or .5*sizes.max()
+    span = float(np.log(sizes.max()/sizes.min())) or .5
     fig, ax = plt.subplots(figsize=(7, 3.4), layout='constrained')
     for mode, rows in theirs.groupby('mode'):
         rows = rows.sort_values('size')
@@ -261,7 +261,9 @@ def figure_4(
     values = pd.concat([table['low'], table['high'], table[metric], theirs[metric]]).dropna()
     low, high = values.min(), values.max()
     pad = .06*(high - low) or .01
-    ax.set(xlabel='real positive training sample size (k)', ylabel=label, title=title, ylim=(low - pad, high + pad), xlim=(sizes.min() - .06*span, sizes.max() + .06*span), xticks=apart(sizes, .06*span))
+    ax.set(xlabel='real positive training sample size (k)', ylabel=label, title=title, ylim=(low - pad, high + pad), xscale='log', xlim=(sizes.min()*np.exp(-.06*span), sizes.max()*np.exp(.06*span)))
+    shown = [round(float(np.exp(s))) for s in apart(np.log(sizes), .06*span)]
+    ax.set_xticks(shown, [f'{s:,}' for s in shown]); ax.set_xticks([], minor=True)
     figure_4_legend(ax, bars, len(theirs))
     return fig
 
@@ -355,7 +357,7 @@ def write_grid(
 ) -> tuple:                                    # the paths of the table and of its provenance
     "Write a study's table and what made it"
     made = experiments(ps.of_kind(ps.info["positives"]), sizes, folds, seeds, study_config(preset, **changes))
-    table, there = grid_table(store, made, modes), Path(folder or grid_folder() or ".")/(name or f"grid-{preset}")
+    table, there = grid_table(store, made, modes), Path(folder or results_folder() or ".")/(name or f"grid-{preset}")
     gans = [read_json(store.folder(e.gan)/"provenance.json") for e in made if store.done(e.gan)]
     of_runs = gans+[read_json(store.folder(e.run(m))/"provenance.json") for e in made for m in modes if store.done(e.run(m))]
     facts = dict(data=ps.info["archive"], preset=preset, sizes=list(sizes), folds=folds, seeds=list(seeds), modes=list(modes), runs_there=int((table.reason == "").sum()), runs_asked=len(made)*len(modes),
@@ -365,14 +367,6 @@ def write_grid(
     return there.with_suffix(".csv"), write_json(there.with_suffix(".json"), facts)
 
 # %% ../nbs/04_augmentation.ipynb #d30d33b8
-def grid_folder(
-    given=""    # the folder, where somebody says it
-):              # a path, or None where there is none
-    "The folder of committed tables: `results` beside the notebooks"
-    import mammogan
-    places = [Path(given)] if given else [Path("results"), Path(mammogan.__file__).parent.parent/"nbs"/"results"]
-    return next((p for p in places if p.is_dir()), None)
-
 def read_grid(
     folder, name:str="grid-demo"    # a folder of committed tables, and which one
 ) -> tuple:                         # the table and what made it
