@@ -151,7 +151,7 @@ def report(
     with replacing(Path(folder)/"report.html") as beside: beside.write_text("\n".join(parts), encoding="utf-8")
     return Path(folder)/"report.html"
 
-# %% ../nbs/05a_report.ipynb #88f31904
+# %% ../nbs/05a_report.ipynb #33e2c8ff
 def shown_pictures(
     notebook, label:str    # the path of an executed notebook, and the label of a cell
 ) -> list:                 # PIL images
