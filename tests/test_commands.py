@@ -37,3 +37,15 @@ def test_an_error_is_a_sentence_and_an_exit_status(args, sentence):
 def test_help_says_what_the_command_does_and_gives_an_example(name):
     done = command(name, "--help")
     assert done.returncode == 0 and f"Example: {name}" in " ".join(done.stdout.split())
+
+
+def test_benchmarks_are_measured_again_and_put_on_one_page(phantoms, tmp_path, capsys):
+    import pandas as pd
+    from mammogan.all_benchmarks import mammogan_benchmarks
+    mammogan_benchmarks(preset="smoke", out=str(tmp_path/"measured"), notebooks="07c")
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found = pd.read_csv(tmp_path/"measured"/"benchmarks.csv")
+    assert said["claims"] == len(found) == 3 and said["stopped"] == {} and found.measured.str.startswith("Measured on ").all()
+    assert "### [Benchmarks of the study]" in (tmp_path/"measured"/"benchmarks.md").read_text(encoding="utf-8")
+    assert json.loads((tmp_path/"measured"/"07c_study_benchmarks.ipynb").read_text(encoding="utf-8"))["metadata"]["papermill"]["parameters"]["preset"] == "smoke"
+    with pytest.raises(SystemExit, match="those that measure begin with 07"): mammogan_benchmarks(notebooks="04")
