@@ -25,13 +25,12 @@ BOTH = dict(ema=.99, augment=("translation", "brightness"))
 IDEAS = {"the paper's recipe": {}, "first kernel 6 by 6": dict(first_kernel=6), "kernels of 4 by 4 in D": dict(kernel=4), "bfloat16": dict(precision="bf16"), "beta2 of .999": dict(beta2=.999),
          "average of G": dict(ema=.99), "augmentation": dict(augment=("translation", "brightness")), "spectral normalisation": dict(norm="spectral"), "hinge loss": dict(loss="hinge"),
          "relativistic with R1 and R2": dict(loss="relativistic", penalty=1., norm="none"), "classes": dict(classes=("mass", "calcification")),
-         "average and augmentation": BOTH, "both and hinge": dict(BOTH, loss="hinge"), "both and classes": dict(BOTH, classes=("mass", "calcification")),
-         "both and first kernel": dict(BOTH, first_kernel=6)}
+         "average and augmentation": BOTH, "both and classes": dict(BOTH, classes=("mass", "calcification"))}
 
 BUDGETS = {k: replace(c, precision="float32") for k, c in dict(
     paper=replace(GANS["paper"], base=16, steps=3000), demo=replace(GANS["demo"], base=8, steps=600), smoke=replace(GANS["smoke"], steps=4)).items()}
 
-# %% ../nbs/02i_ablation.ipynb #77f5576a
+# %% ../nbs/02i_ablation.ipynb #f5fba85d
 def chosen_ideas(
     recipes:str="all"   # names from `IDEAS` separated by commas, `best`, or `all`
 ) -> dict:              # name -> what is changed in the paper's settings
@@ -76,7 +75,7 @@ def ablation(
     table.attrs["floor"] = pd.DataFrame(reals).mean().to_dict()
     return table
 
-# %% ../nbs/02i_ablation.ipynb #4f02375b
+# %% ../nbs/02i_ablation.ipynb #76860466
 def ablation_summary(
     table:pd.DataFrame    # from `ablation`
 ) -> pd.DataFrame:        # a row a recipe, the nearest first
@@ -87,7 +86,7 @@ def ablation_summary(
     return pd.DataFrame(dict(distance=g.distance.agg(mean), least=g.distance.min(), most=g.distance.max(), better_in=better, kernel=g.kernel.mean(),
                              checkerboard=g.checkerboard.agg(mean))).sort_values("distance")
 
-# %% ../nbs/02i_ablation.ipynb #299f74da
+# %% ../nbs/02i_ablation.ipynb #bb47b4e3
 def write_ablation(
     table:pd.DataFrame, ps:PatchSet, config:GANConfig,   # from `ablation`, with its lesions and its budget
     named:str, path,                                     # what the lesions are; where the two files go, without ending

@@ -223,7 +223,7 @@ def test_readme_is_the_front_page():
 def test_readme_has_the_two_commands():
     lines = (REPO/"README.md").read_text(encoding="utf-8").splitlines()
     assert "pip install -e . && papermill nbs/04_augmentation.ipynb out.ipynb -p size 500" in lines
-    assert "pip install -e '.[dev]' && nbdev_test && pytest" in lines
+    assert "pip install -e '.[dev]' && nbdev_test && pytest -n 2 --dist loadfile" in lines
 
 
 def test_the_front_page_reads_the_same_away_from_the_site():
