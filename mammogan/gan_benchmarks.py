@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from .benchmarks import claim, claims, paired, peak_memory
-from .core import rng
+from .benchmarks import claim, claims, keep_claims, paired, peak_memory
+from .core import rng, RunStore
 from .dcgan import adversarial_step, GANConfig, gan_learner, GANS, Generator, networks, sample, start_weights
 from .training import Callback, choose_precision, PatchBatches, processor_has, torch_adam, torch_rng, torch_threads, train_device
 
