@@ -6,7 +6,7 @@
 __all__ = ['ENDINGS', 'INCEPTION', 'TEXTURE', 'FEATURES', 'Pictures', 'check_pixels', 'read_grey', 'folder_of_pictures',
            'open_pictures', 'Extractor', 'checked_features', 'kept_features', 'inception_file', 'inception_network',
            'random_inception', 'JoinedConvolution', 'join_convolutions', 'GreyInception', 'InceptionRunner',
-           'inception_features', 'inception_extractor', 'FeatureClassifierRun', 'feature_classifier',
+           'side_by_side', 'inception_features', 'inception_extractor', 'FeatureClassifierRun', 'feature_classifier',
            'classifier_extractor', 'own_classifier_extractor', 'haar_step', 'texture_features', 'dinov2_extractor',
            'radiomics_extractor', 'extractors_for']
 
@@ -246,9 +246,20 @@ class InceptionRunner:
         self.net = GreyInception(inception_network(weights)).eval().to(self.device, self.dtype)
 
     @torch.inference_mode()
+    def features(self, part): return self.net(part.to(self.device, torch.float32).div(255).to(self.dtype)).float().cpu()
+
     def __call__(self, pixels):
         parts = torch.from_numpy(np.ascontiguousarray(pixels)).unsqueeze(1).split(self.batch)
-        return torch.cat([self.net(p.to(self.device, torch.float32).div(255).to(self.dtype)).float().cpu() for p in Progress(parts, desc="Inception")]).numpy()
+        found = (side_by_side if self.device.type == "cpu" else map)(self.features, parts)
+        return torch.cat(list(Progress(found, total=len(parts), desc="Inception"))).numpy()
+
+def side_by_side(
+    f, parts    # a function, and what it is called with
+):              # yields results, in order
+    "A function of each part, by as many threads as torch has, each of which computes alone"
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool: yield from pool.map(f, parts)
+    torch.set_num_threads(threads)      # what threads that start later will have
 
 def inception_features(
     pixels:np.ndarray,   # (N,S,S) uint8; grey becomes three equal channels, as pytorch-fid's conversion to RGB does
