@@ -422,7 +422,7 @@ def extractors_for(
     "The kinds of features that are asked for"
     for n in names.split(): check_choice("features", n, FEATURES)
     whole = patches is not None and len(patches.normals) > 0
-    best = "inception" if inception_file() else "classifier" if classifier or whole else "texture"
+    best = "" if "auto" not in names.split() else "inception" if inception_file() else "classifier" if classifier or whole else "texture"
     return [_extractor(n, patches if whole else None, classifier, runs, seed) for n in dict.fromkeys(best if n == "auto" else n for n in names.split())]
 
 def _extractor(name, patches, classifier, runs, seed):
