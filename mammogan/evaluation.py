@@ -143,7 +143,7 @@ def write_evaluation(
     fig.savefig(folder/"closest-pairs.png", dpi=200); plt.close(fig)
     return folder
 
-# %% ../nbs/03_evaluation.ipynb #d75a501d
+# %% ../nbs/03_evaluation.ipynb #91e9304d
 def evaluation_said(
     table:pd.DataFrame    # what `evaluate` gave
 ) -> str:
@@ -376,10 +376,10 @@ def map_run(
     return np.load(store.get(MapRun(fingerprint(pixels), iterations, seed), make)/"map.npy")
 
 def without_axes(
-    ax    # of a map: its directions mean nothing, and its two units are one
+    ax    # of a map: its directions mean nothing
 ):
-    "Take ticks and frame away, and give both directions one scale"
-    ax.set(xticks=[], yticks=[], aspect="equal"); ax.spines[:].set_visible(False)
+    "Take ticks and frame away"
+    ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
 
 @paper_style()
 def figure_6(
