@@ -14,7 +14,7 @@ import torch
 from .classifier import bootstrap_interval, patient_draws
 from .core import check_number, Progress, rng, seed_for
 from .drawing import GROUPS, paper_style
-from .features import check_pixels
+from .features import check_pixels, how_many
 
 # %% ../nbs/02e_copies.ipynb #a09b61ce
 def outlines(
@@ -51,7 +51,7 @@ def nearest_patches(
         (closest, row) = best.max(1)
         parts.append(pd.DataFrame(dict(distance=np.sqrt(np.clip(2-2*closest.double().numpy(), 0, 4)), nearest=row.numpy(), flip=np.array(list(ways))[way.gather(1, row[:, None])[:, 0].numpy()])))
     table = pd.concat(parts, ignore_index=True)
-    if (table.distance >= 2).any(): raise ValueError(f"{(table.distance >= 2).sum()} patches have no reference of another patient.")
+    if (table.distance >= 2).any(): raise ValueError(f"{how_many((table.distance >= 2).sum(), 'patch has', 'patches have')} no reference of another patient.")
     return table
 
 # %% ../nbs/02e_copies.ipynb #cbba5a9e
@@ -105,20 +105,25 @@ def _rows_of_patients(patients, n, chance):
 # %% ../nbs/02e_copies.ipynb #591bd26b
 def copying(
     fake:np.ndarray,                               # (N,S,S) uint8
-    train:np.ndarray, train_patients,              # (M,S,S) uint8 patches that the generator learned from, and whose they are
-    held:np.ndarray=None, held_patients=None,      # real patches of other patients, if there are some
+    train:np.ndarray, train_patients=None,         # (M,S,S) uint8 patches that the generator learned from, and whose they are
+    held:np.ndarray=None, held_patients=None,      # real patches of other patients, if there are some; where patients are None or empty, each patch counts as one
     draws:int=200, seed:int=0                      # of the bootstrap
 ):                                                 # a table, and the two tables of nearest neighbours
     "Whether fakes lie nearer to training patches than new real patches do"
-    fake, train, patients = check_pixels(fake, "fakes"), check_pixels(train, "training patches"), np.asarray(train_patients).astype(str)
-    if held is not None and (both := set(patients) & set(np.asarray(held_patients).astype(str))): raise ValueError(f"{len(both)} patients are among training and held-out patches, such as {sorted(both)[0]}: held-out patches must be of other patients.")
+    fake, train = check_pixels(fake, "fakes"), check_pixels(train, "training patches")
+    patients, whose = _whose(train_patients, train, "training"), _whose(held_patients, held, "held-out")
+    if both := set(patients) & set(whose): raise ValueError(f"{how_many(len(both), 'patient is', 'patients are')} among training and held-out patches, such as {sorted(both)[0]}: held-out patches must be of other patients.")
     near = nearest_patches(fake, train)
     new = nearest_patches(train, train, patients, patients) if held is None else nearest_patches(check_pixels(held, "held-out patches"), train)
-    whose = patients if held is None else np.asarray(held_patients).astype(str)
+    if held is None: whose = patients
     rows = {"nearer than new patients": _nearer_than_new(near, new, whose, draws, seed), "suspiciously near": suspicious_share(near.distance.values, new.distance.values, whose, draws, seed)}
     if held is not None: rows["of these, nearer to training"] = nearer_to_training(fake, train, patients, held, whose, np.quantile(new.distance, .01), seed=seed)
     table = pd.DataFrame(rows, dtype=object).T.assign(by_chance=[.5, .01, .5][:len(rows)])
     return table.assign(verdict=copy_verdict(table)), near, new
+
+def _whose(patients, pixels, name):
+    known = patients is not None and len(patients)
+    return np.asarray(patients if known else [f"{name} {i}" for i in range(0 if pixels is None else len(pixels))]).astype(str)
 
 def _nearer_than_new(near, new, patients, draws, seed):
     from sklearn.metrics import roc_auc_score

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from .classifier import patient_draws
 from .core import check_number, Progress, rng, seed_for
+from .features import how_many
 
 # %% ../nbs/02d_distances.ipynb #816c8283
 @dataclass
@@ -146,7 +147,7 @@ def manifolds(
     k:int=3, k_density:int=5                # neighbours of precision and recall, and of density and coverage
 ) -> dict:
     "Precision, recall, density and coverage"
-    enough(real, fake, max(k, k_density)+1, "Precision and recall")
+    enough(real, fake, max(k, k_density)+1, f"A ball that reaches to neighbour {max(k, k_density)}")
     x, y = (s.x.reshape(len(s), -1) for s in (real, fake))
     xx, xy = squared_distances(x, x), squared_distances(x, y)
     balls, wide, fakes = _radii(xx, k), _radii(xx, k_density), _radii(squared_distances(y, y), k)
@@ -343,9 +344,10 @@ def _beside_floor(measure, real, fake, repeats, draws, seed):
     if measure is frechet and real.x.shape[1] > 512: draws = min(draws, 20)     # eigenvalues of large matrices take seconds a draw
     table = pd.DataFrame({name: dict(value=f(), low=None, high=None, matched=None, floor=None, floor_sd=None, ratio=None, patches=None, verdict="", note="") for name, f in found.items()}, dtype=object).T
     for name, sd in bootstrap_spread(found, real, fake, draws, seed).items():
-        if sd is not None: table.loc[name, ["low", "high"]] = _around(name, table.value[name], sd)
+        if sd is None: table.loc[name, "note"] = f"no interval: {how_many(len(np.unique(real.patients)), 'real patient')}, {how_many(len(fake), 'fake')} and {how_many(draws, 'draw')} are too few. "
+        else: table.loc[name, ["low", "high"]] = _around(name, table.value[name], sd)
     try: pairs, (least, most) = floor_values(measure, real, fake, repeats, seed)
-    except ValueError as e: table["note"] = f"no floor: {e}"; return table
+    except ValueError as e: table["note"] += f"no floor: {e}"; return table
     for name, p in pairs.items():
         (m, f), usual = p.mean(0), np.sqrt((p[:, 1]**2).mean())
         table.loc[name, ["matched", "floor", "floor_sd", "ratio", "patches", "verdict"]] = [m, f, p[:, 1].std(ddof=1) if repeats > 1 else 0., m/(usual if name == "KID" else f) if usual and f else None,

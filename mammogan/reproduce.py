@@ -411,7 +411,7 @@ def mammogan_evaluate(
     json:store_true=False  # only the JSON object, without the table in words before it
 ):
     "Compare fakes with real patches. Example: mammogan_evaluate --real patches --fake fakes --json"
-    from mammogan.evaluation import evaluate, write_evaluation
+    from mammogan.evaluation import evaluate, evaluation_said, write_evaluation
     from mammogan.features import extractors_for, open_pictures
     for name, value in dict(real=real, fake=fake).items():
         if not value: raise ParameterError(f"{name} is empty: give a folder or a .npy file.")
@@ -419,7 +419,7 @@ def mammogan_evaluate(
     start, sets = time.time(), [open_pictures(real, pattern), open_pictures(fake), open_pictures(held, pattern) if held else None]
     table = evaluate(*sets, extractors_for(features, sets[0].patches, classifier, runs, seed), repeats, draws, seed, most)
     if out: write_evaluation(table, *sets, out)
-    if not json: print("\n".join([table.drop(columns="note").to_string(index=False, na_rep="", float_format="{:.4g}".format), *table.attrs["notes"], *[f"{m}: {n.strip()}" for m, n in zip(table.measure, table.note) if n]]), file=sys.stderr)
+    if not json: print(evaluation_said(table), file=sys.stderr)
     return dict(real=len(sets[0]), fake=len(sets[1]), held=len(sets[2]) if sets[2] else 0, seed=seed, seconds=round(time.time()-start, 1), notes=table.attrs["notes"], table=table.to_dict("records"))
 
 # %% ../nbs/06_reproduce.ipynb #359ffc2a

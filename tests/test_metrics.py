@@ -114,19 +114,36 @@ def test_the_command_ends_with_one_json_object(tmp_path, evaluate):
     assert {p.name for p in (tmp_path/"out").iterdir()} == {"evaluation.csv", "evaluation.json", "closest-pairs.png"}
 
 
+def said(capsys, **given):
+    "The same command, called in this process: what it ends with"
+    from mammogan.reproduce import mammogan_evaluate
+    capsys.readouterr()
+    mammogan_evaluate(**{k: str(v) if isinstance(v, os.PathLike) else v for k, v in dict(dict(features="texture", draws=5, repeats=2, json=True), **given).items()})
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
 @pytest.mark.parametrize("fake, sentence", [(np.zeros((3, 64, 64)), "holds float64; 8-bit grey patches"), (np.full((3, 64, 64), np.nan), "values that are not numbers"),
-                                            (np.zeros((3, 32, 32), np.uint8), "bring them to one size first"), (np.zeros((0, 64, 64), np.uint8), "N above 0 is needed")])
-def test_fakes_that_cannot_be_compared_are_a_sentence(tmp_path, evaluate, fake, sentence):
+                                            (np.zeros((3, 32, 32), np.uint8), "bring them to one size first"), (np.zeros((0, 64, 64), np.uint8), "N above 0 is needed"),
+                                            (np.array([dict(no="array")]), "cannot be opened as a NumPy array of numbers")])
+def test_fakes_that_cannot_be_compared_are_a_sentence(tmp_path, capsys, fake, sentence):
     real = write_pngs(tmp_path/"real", textures(8, 5))
     np.save(tmp_path/"fakes.npy", fake)
-    done = evaluate("--real", real, "--fake", tmp_path/"fakes.npy", "--features", "texture", "--json")
-    assert done.returncode != 0 and sentence in done.stderr and "Traceback" not in done.stderr
+    with pytest.raises(SystemExit, match=sentence): said(capsys, real=real, fake=tmp_path/"fakes.npy")
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
-def test_few_fakes_give_numbers_or_reasons(tmp_path, evaluate, n):
+def test_few_fakes_give_numbers_or_reasons(tmp_path, capsys, n):
     real = write_pngs(tmp_path/"real", textures(20, 6))
     np.save(tmp_path/"fakes.npy", textures(n, 7))
-    done = evaluate("--real", real, "--fake", tmp_path/"fakes.npy", "--features", "texture", "--draws", 5, "--repeats", 2, "--json")
-    rows = json.loads(done.stdout.splitlines()[-1])["table"]
+    rows = said(capsys, real=real, fake=tmp_path/"fakes.npy")["table"]
     assert all(r["value"] is not None or r["note"] for r in rows)
+    assert all(r["low"] is not None or r["note"] for r in rows if r["value"] is not None)
+
+
+def test_sets_without_patients_are_compared_and_the_missing_patients_are_said(tmp_path, capsys):
+    for name, seed in (("real", 8), ("held", 9)): np.save(tmp_path/f"{name}.npy", textures(40, seed))
+    np.save(tmp_path/"fakes.npy", np.concatenate([np.load(tmp_path/"real.npy")[:3], textures(30, 10)]))
+    found = said(capsys, real=tmp_path/"real.npy", fake=tmp_path/"fakes.npy", held=tmp_path/"held.npy", out=tmp_path/"out")
+    assert all(r["value"] is not None for r in found["table"])
+    for sentence in ("real.npy: patients unknown", "held.npy: patients unknown", "fakes.npy: 3 patches are some of the real ones, to the last pixel."): assert any(sentence in n for n in found["notes"])
+    assert (tmp_path/"out"/"closest-pairs.png").is_file()
