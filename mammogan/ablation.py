@@ -25,7 +25,7 @@ BOTH = dict(ema=.99, augment=("translation", "brightness"))
 IDEAS = {"the paper's recipe": {}, "first kernel 6 by 6": dict(first_kernel=6), "kernels of 4 by 4 in D": dict(kernel=4), "bfloat16": dict(precision="bf16"), "beta2 of .999": dict(beta2=.999),
          "average of G": dict(ema=.99), "augmentation": dict(augment=("translation", "brightness")), "spectral normalisation": dict(norm="spectral"), "hinge loss": dict(loss="hinge"),
          "relativistic with R1 and R2": dict(loss="relativistic", penalty=1., norm="none"), "classes": dict(classes=("mass", "calcification")),
-         "average and augmentation": BOTH, "both and classes": dict(BOTH, classes=("mass", "calcification"))}
+         "average and augmentation": BOTH, "both and bfloat16": dict(BOTH, precision="bf16"), "both and classes": dict(BOTH, classes=("mass", "calcification"))}
 
 BUDGETS = {k: replace(c, precision="float32") for k, c in dict(
     paper=replace(GANS["paper"], base=16, steps=3000), demo=replace(GANS["demo"], base=8, steps=600), smoke=replace(GANS["smoke"], steps=4)).items()}
