@@ -51,14 +51,14 @@ def bare_steps(
 
 # %% ../nbs/07a_gan_benchmarks.ipynb #541b735a
 def step_claims(
-    steps:int=300, repeats:int=7   # steps of a turn, and turns
+    steps:int=100, repeats:int=30   # steps of a turn, and turns
 ) -> list:
-    "What the Learner adds to a step, in milliseconds"
+    "What the Learner adds to a step, in milliseconds: the fastest turn of one side less that of the other"
     config, pixels = GANConfig(base=1, nz=8, batch=2, precision="float32"), noise_pixels(2*steps)
     with tempfile.TemporaryDirectory() as t:
         p = paired(lambda: learner_steps(pixels, config, 1, t)(), bare_steps(pixels, config, 1), repeats)
-    more = (p.a-p.b)/steps*1000
-    return [claim(f"a step through the Learner, {p.b.min()/steps*1000:.1f} ms long in a bare loop, takes longer by", "a bare loop of the same steps", float(np.median(more)), .5, (more.min(), more.max()), unit="ms")]
+    (a, b), more = (np.sort(t)[:max(1, repeats//5)]/steps*1000 for t in (p.a, p.b)), (p.a.min()-p.b.min())/steps*1000
+    return [claim(f"a step through the Learner, {b[0]:.1f} ms long in a bare loop, takes longer by", "a bare loop of the same steps", float(more), .5, (a[0]-b[-1], a[-1]-b[0]), unit="ms")]
 
 # %% ../nbs/07a_gan_benchmarks.ipynb #92498180
 def plain_steps(

@@ -211,6 +211,11 @@ class PatchLearner(Learner):
     "A `Learner` whose epochs only train; validation, where there is one, is a callback's"
     def _do_epoch_validate(self, *args, **kwargs): pass
 
+    def _call_one(self, event_name):
+        if event_name not in ("before_batch", "after_batch"): return super()._call_one(event_name)
+        for cb in self.cbs.sorted("order"):
+            if hasattr(type(cb), event_name) or event_name in vars(cb): cb(event_name)
+
 def quiet_learner(
     dls, model,        # what to train on, and what
     cls=PatchLearner,  # the kind of `Learner`
