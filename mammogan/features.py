@@ -272,8 +272,9 @@ def side_by_side(
 ):              # yields results, in order
     "A function of each part, by as many threads as torch has, each of which computes alone"
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool: yield from pool.map(f, parts)
-    torch.set_num_threads(threads)      # what threads that start later will have
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool: yield from pool.map(f, parts)
+    finally: torch.set_num_threads(threads)      # what threads that start later will have
 
 def inception_features(
     pixels:np.ndarray,   # (N,S,S) uint8; grey becomes three equal channels, as pytorch-fid's conversion to RGB does

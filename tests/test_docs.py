@@ -262,12 +262,15 @@ def answer(page):
 
 
 def test_the_answer_of_the_front_page_is_what_the_study_shows():
+    import pandas as pd
     scores, differences, published, printed = study_shown()
     (size, data, preset, f1, low, high, lesions, normals, patients), rows, (org, aug_gan), said = answer("\n".join(written(cells(REPO/"nbs"/"index.ipynb"))))
     assert [size, f1, low, high] == scores.loc["ORG", ["size", "f1", "f1_low", "f1_high"]].tolist()
     assert rows == {mode: tuple(map(float, r[["difference", "low", "high"]])) for mode, r in differences.iterrows()} and len(rows) == 3
     assert [org, aug_gan] == published.published[["ORG", "Aug GAN"]].tolist()
     assert f"{data.removesuffix('s')} ({preset}), seed 0; intervals: one fold: 95 % bootstrap over {patients} patients; {lesions} lesions and {normals.replace(',', '')} normal patches tested" in printed
+    other = pd.read_csv(REPO/"nbs"/"results"/"study-demo-bf16.csv").set_index("mode").f1
+    assert f"{other['ORG']:.3f} for ORG and {other['Aug GAN']:.3f} for Aug GAN" in said and f"less by {other['ORG']-other['Aug GAN']:.3f}" in said
     hold = [low <= 0 <= high for _, low, high in rows.values()]
     assert ("Each interval holds 0." in said) == ("do not help by an amount that could be told from none" in said) == all(hold), "the words of the answer no longer fit its numbers"
 
