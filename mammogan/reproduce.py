@@ -39,7 +39,7 @@ def parameter_names(path) -> set:
     return set()
 
 # %% ../nbs/06_reproduce.ipynb #353b464d
-BESIDE = ("02i_", "07")    # the ablation and the benchmarks
+BESIDE = ("00_", "02i_", "07", "08_")    # the foundations, the ablation, the benchmarks and the list of names: the paper's figures need none of them
 
 def numbered_notebooks(
     folder:Path,      # where the notebooks are
