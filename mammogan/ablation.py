@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BOTH', 'IDEAS', 'BUDGETS', 'chosen_ideas', 'validation_split', 'measures', 'ablation', 'ablation_summary',
-           'write_ablation', 'read_ablation', 'budget_in_words']
+           'write_ablation', 'read_ablation', 'budget_in_words', 'usefulness']
 
 # %% ../nbs/02i_ablation.ipynb #11875d16
 from dataclasses import replace
@@ -17,7 +17,9 @@ from .core import check_choice, check_number, Progress, provenance, read_json, r
 from .dataset import PatchSet
 from .dcgan import gan_run, GANConfig, GANS, IMPROVEMENTS, load_generator, sample, simulation_lesions
 from .distances import checkerboard_index, frechet_distance, kernel_distance, Sample, spectral_numbers
+from .experiment import Experiment, run_mode, StudyConfig
 from .features import TEXTURE
+from .training import read_log
 
 # %% ../nbs/02i_ablation.ipynb #8e6d2060
 BOTH = dict(ema=.99, augment=("translation", "brightness"))
@@ -59,11 +61,11 @@ def measures(
 def ablation(
     store:RunStore, ps:PatchSet,       # where runs are kept, and lesions
     config:GANConfig, seeds:int=3,     # the budget, and how many trainings of each recipe
-    ideas=IDEAS, seed:int=0            # which recipes, and which patients validate
+    ideas=None, seed:int=0             # recipes from `chosen_ideas`, all if None; and which patients validate
 ) -> pd.DataFrame:                     # a row a training, and `attrs["floor"]`
     "Train each recipe with each seed, and measure it on validation patients"
     check_number("seeds", seeds)
-    parts = validation_split(ps, seed=seed)
+    ideas, parts = ideas or IDEAS, validation_split(ps, seed=seed)
     train, valid = (part.normalised() for part in parts)
     scale, rows = TEXTURE(train).std(0)+1e-9, []
     for name, s in Progress([(n, s) for n in ideas for s in range(seeds)], desc="ablation"):
@@ -114,3 +116,19 @@ def budget_in_words(
     c = facts["config"]
     return (f"{facts['data']}: {facts['lesions']} lesions to learn from, {facts['validation']} of {facts['validation_patients']} other patients to measure against; base {c['base']}, batch {c['batch']}, {c['steps']} steps, {c['precision']}\n"
             "floor, the mean of three draws of training lesions: " + ", ".join(f"{k} {v:.3g}" for k, v in facts["floor"].items()))
+
+# %% ../nbs/02i_ablation.ipynb #a6452be8
+def usefulness(
+    store:RunStore, ps:PatchSet,      # where runs are kept; patches of lesions and of normal tissue
+    config:StudyConfig, size:int=500, # a study's settings, and how many lesions each GAN learns from
+    seeds:int=3,                      # trainings of each recipe
+    recipes=("the paper's recipe", "average of G", "average and augmentation")   # names from `IDEAS`
+) -> pd.DataFrame:                    # recipe, seed, and F1 and AUC on validation patients
+    "Classifiers whose only lesions are fakes, a recipe and a seed each, beside one with the real lesions"
+    check_number("seeds", seeds); rows = []
+    for name, s in Progress([(n, s) for n in ("real lesions", *recipes) for s in range(seeds)], desc="usefulness"):
+        gan = replace(config.gan, **IDEAS.get(name, {}))
+        folder = run_mode(store, Experiment(ps, size, 0, s, replace(config, gan=gan)), "fakes only" if name in IDEAS else "ORG")
+        kept = max(read_log(folder/"log.csv"), key=lambda r: (r["valid_f1"], r["valid_auc"]))
+        rows.append(dict(recipe=name, seed=s, f1=kept["valid_f1"], auc=kept["valid_auc"]))
+    return pd.DataFrame(rows)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['train_device', 'choose_precision', 'processor_has', 'torch_threads', 'torch_rng', 'random_flips', 'random_jitter',
-           'PatchBatches', 'save_tensors', 'load_tensors', 'flat_state', 'load_flat_state', 'EpochSeed', 'StepProgress',
-           'EpochLog', 'read_log', 'PatchLearner', 'quiet_learner', 'torch_adam']
+           'PatchBatches', 'save_tensors', 'load_tensors', 'flat_state', 'load_flat_state', 'Callback', 'EpochSeed',
+           'StepProgress', 'EpochLog', 'read_log', 'PatchLearner', 'quiet_learner', 'torch_adam']
 
 # %% ../nbs/01e_training.ipynb #27e2fa9b
 import csv, json, os, time, warnings
@@ -23,7 +23,7 @@ from .core import check_choice, check_number, Progress, read_json, replacing, se
 # %% ../nbs/01e_training.ipynb #c682a917
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
-    from fastai.basics import Callback, CancelFitException, DataLoaders, Learner, OptimWrapper
+    from fastai.basics import Callback as FastaiCallback, CancelFitException, DataLoaders, Learner, OptimWrapper
 
 # %% ../nbs/01e_training.ipynb #31c7cbca
 def train_device() -> torch.device:
@@ -114,6 +114,7 @@ def scaled(self:PatchBatches, x:torch.Tensor, chance:torch.Generator) -> torch.T
 
 @patch
 def __iter__(self:PatchBatches):
+    "The batches of the epoch"
     chance = torch_rng(self.seed, "batches", self.epoch)
     order = torch.randperm(len(self.pixels), generator=chance).to(self.device)
     for i in range(len(self)):
@@ -161,6 +162,10 @@ def load_flat_state(
         part.load_state_dict(state)
 
 # %% ../nbs/01e_training.ipynb #f6d89e0a
+class Callback(FastaiCallback):
+    "fastai's callback, without functions as arguments"
+    def __init__(self): pass
+
 class EpochSeed(Callback):
     "Give the training batches the number of the epoch"
     order = -10
