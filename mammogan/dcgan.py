@@ -96,6 +96,7 @@ def gan_loss(
     "Binary cross-entropy of logits against one target for all"
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
+# %% ../nbs/02_dcgan.ipynb #14118f4d
 def adversarial_step(
     G, D, opt_g, opt_d,   # the networks and their optimisers
     real,                 # (N,1,128,128) in [-1,1]

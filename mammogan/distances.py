@@ -325,6 +325,7 @@ def verdict(
     margin = max(2*gap.std(ddof=1) if len(gap) > 1 else 0, .1*usual)
     return "worse" if gap.mean() > margin else "better than real" if gap.mean() < -margin else "as real"
 
+# %% ../nbs/02d_distances.ipynb #f441a35c
 def few_threads(
     features:int    # how many columns
 ):                  # a context

@@ -375,6 +375,7 @@ def map_run(
         np.save(folder/"map.npy", tsne_map(pixels, seed, iterations)); return dict(points=len(pixels), perplexity=perplexity_for(len(pixels)))
     return np.load(store.get(MapRun(fingerprint(pixels), iterations, seed), make)/"map.npy")
 
+# %% ../nbs/03_evaluation.ipynb #4094c6cd
 def without_axes(
     ax    # of a map: its directions mean nothing
 ):
