@@ -4,3 +4,10 @@ function CodeBlock(block)
   block.text = text
   return block
 end
+
+-- a page that includes a whole file has its title from both, and shows it once
+function Pandoc(doc)
+  local title = pandoc.utils.stringify(doc.meta.title or "")
+  doc.blocks = doc.blocks:filter(function(b) return not (b.t == "Header" and b.level == 1 and pandoc.utils.stringify(b) == title) end)
+  return doc
+end
