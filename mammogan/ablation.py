@@ -8,12 +8,11 @@ __all__ = ['BOTH', 'IDEAS', 'BUDGETS', 'chosen_ideas', 'validation_split', 'meas
 
 # %% ../nbs/02i_ablation.ipynb #11875d16
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .core import check_choice, check_number, Progress, provenance, read_json, replacing, results_folder, rng, RunStore, write_json
+from .core import check_choice, check_number, keep_table, kept_table, Progress, provenance, results_folder, rng, RunStore
 from .dataset import PatchSet
 from .dcgan import gan_run, GANConfig, GANS, IMPROVEMENTS, load_generator, sample, simulation_lesions
 from .distances import checkerboard_index, frechet_distance, kernel_distance, Sample, spectral_numbers
@@ -96,16 +95,14 @@ def write_ablation(
 ) -> tuple:                                              # the paths of the table and of its provenance
     "Write an ablation's table and what made it"
     train, valid = validation_split(ps, seed=seed)
-    facts = dict(data=named, patches=ps.info["fingerprint"], lesions=len(train), validation=len(valid), validation_patients=len(valid.patients), config=config, floor=table.attrs["floor"], made_by=provenance())
-    there = Path(path)
-    with replacing(there.with_suffix(".csv")) as beside: table.round(5).to_csv(beside, index=False)
-    return there.with_suffix(".csv"), write_json(there.with_suffix(".json"), facts)
+    return keep_table(table.round(5), path, data=named, patches=ps.info["fingerprint"], lesions=len(train), validation=len(valid), validation_patients=len(valid.patients), config=config,
+                      floor=table.attrs["floor"], made_by=provenance())
 
 def read_ablation(
     path    # where `write_ablation` put the two files, without ending
 ) -> tuple: # the table and what made it
     "What `write_ablation` wrote"
-    facts, table = read_json(Path(path).with_suffix(".json")), pd.read_csv(Path(path).with_suffix(".csv"))
+    table, facts = kept_table(path)
     table.attrs["floor"] = facts["floor"]
     return table, facts
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import matplotlib.pyplot as plt
 
-from .core import check_choice, check_number, ParameterError, provenance, read_json, replacing, results_folder, RunStore, write_json
+from .core import check_choice, check_number, keep_table, kept_table, ParameterError, provenance, read_json, results_folder, RunStore
 from .dataset import PatchSet
 from .drawing import COLOURS, MODES as LOOKS, mode_style, paper_style, save_figure
 from .experiment import Experiment, experiment_table, failures_said, grid_status, ModeRun, PAPER_MODES, run_experiments, status_said, STUDIES
@@ -363,13 +363,12 @@ def write_grid(
     facts = dict(data=ps.info["archive"], preset=preset, sizes=list(sizes), folds=folds, seeds=list(seeds), modes=list(modes), runs_there=int((table.reason == "").sum()), runs_asked=len(made)*len(modes),
                  runs_failed=int((table.reason != "").sum()), gans=len(gans), config=made[0].config, patches=ps.info["fingerprint"], seconds_of_runs=round(sum(p["wall_seconds"] for p in of_runs)),
                  commits=sorted({p["commit"] for p in of_runs}), devices=sorted({p["device"] for p in of_runs}), machines=sorted({p["cpu"] for p in of_runs}), packages=of_runs[-1]["packages"], first=min(p["time"] for p in of_runs), last=max(p["time"] for p in of_runs), written_by=provenance()["commit"])
-    with replacing(there.with_suffix(".csv")) as beside: table.to_csv(beside, index=False)
-    return there.with_suffix(".csv"), write_json(there.with_suffix(".json"), facts)
+    return keep_table(table, there, **facts)
 
 # %% ../nbs/04_augmentation.ipynb #d30d33b8
 def read_grid(
     folder, name:str="grid-demo"    # a folder of committed tables, and which one
 ) -> tuple:                         # the table and what made it
     "What `write_grid` wrote"
-    table, facts = pd.read_csv(Path(folder)/f"{name}.csv", dtype=dict(reason=object)), read_json(Path(folder)/f"{name}.json")
+    table, facts = kept_table(Path(folder)/name, dtype=dict(reason=object))
     return table.assign(reason=table.reason.fillna("")), facts

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PRESETS', 'ParameterError', 'check_choice', 'check_number', 'check_parameters', 'home', 'runs_home', 'results_folder',
            'seed_for', 'rng', 'replacing', 'write_json', 'read_json', 'new_folder', 'fingerprint', 'commit',
-           'provenance', 'Run', 'added', 'identity', 'RunStore', 'get_run', 'Progress', 'dismiss_workers', 'pmap']
+           'provenance', 'keep_table', 'kept_table', 'Run', 'added', 'identity', 'RunStore', 'get_run', 'Progress',
+           'dismiss_workers', 'pmap']
 
 # %% ../nbs/00_core.ipynb #02c0108d
 import hashlib, json, os, platform, subprocess, sys, tempfile, time
@@ -207,6 +208,24 @@ def provenance(
     source = fingerprint(*sorted(_library().glob("*.py")))
     return dict(commit=commit(), source=source, python=platform.python_version(), system=platform.system(), cpu=_cpu(),
                 packages={p: found[p] for p in _packages if p in found}, time=datetime.now(timezone.utc).isoformat(timespec="seconds"), **more)
+
+# %% ../nbs/00_core.ipynb #25d65f04
+def keep_table(
+    table, path,   # a DataFrame, and where it goes, without ending
+    **facts        # what made it
+) -> tuple:        # the paths of the table and of the facts
+    "Write a table and what made it, each at once or not at all"
+    there = Path(path)
+    with replacing(there.with_suffix(".csv")) as beside: table.to_csv(beside, index=False)
+    return there.with_suffix(".csv"), write_json(there.with_suffix(".json"), facts)
+
+def kept_table(
+    path,      # as for `keep_table`
+    **kwargs   # of `pandas.read_csv`
+) -> tuple:    # a DataFrame, and what made it
+    "What `keep_table` wrote"
+    from pandas import read_csv
+    return read_csv(Path(path).with_suffix(".csv"), **kwargs), read_json(Path(path).with_suffix(".json"))
 
 # %% ../nbs/00_core.ipynb #b854345d
 @dataclass(frozen=True)
