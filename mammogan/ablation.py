@@ -16,7 +16,7 @@ from .core import check_choice, check_number, keep_table, kept_table, Progress, 
 from .dataset import PatchSet
 from .dcgan import gan_run, GANConfig, GANS, IMPROVEMENTS, load_generator, sample, simulation_lesions
 from .distances import checkerboard_index, frechet_distance, kernel_distance, Sample, spectral_numbers
-from .experiment import Experiment, run_mode, StudyConfig
+from .experiment import Experiment, own_threshold, run_mode, StudyConfig
 from .features import TEXTURE
 from .training import read_log
 
@@ -125,7 +125,7 @@ def usefulness(
     check_number("seeds", seeds); rows = []
     for name, s in Progress([(n, s) for n in ("real lesions", *recipes) for s in range(seeds)], desc="usefulness"):
         gan = replace(config.gan, **IDEAS.get(name, {}))
-        folder = run_mode(store, Experiment(ps, size, 0, s, replace(config, gan=gan)), "fakes only" if name in IDEAS else "ORG")
+        folder = run_mode(store, Experiment(ps, size, 0, s, replace(own_threshold(config), gan=gan)), "fakes only" if name in IDEAS else "ORG")
         kept = max(read_log(folder/"log.csv"), key=lambda r: (r["valid_f1"], r["valid_auc"]))
         rows.append(dict(recipe=name, seed=s, f1=kept["valid_f1"], auc=kept["valid_auc"]))
     return pd.DataFrame(rows)

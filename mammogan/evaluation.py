@@ -25,7 +25,7 @@ from .dataset import make_folds, PatchSet
 from .dcgan import IMPROVEMENTS, load_generator, sample, simulation_lesions, simulate_lesions
 from .distances import beside_floor, distance_and_floor, few_threads, frechet, frechet_distance, kernel_distance, kid_subsets, manifolds, mixing, patient_halves, Sample, spectral, spectral_numbers, two_sample
 from .drawing import GROUPS, paper_style, patch_grid
-from .experiment import Experiment, experiment_fakes, run_experiments, run_mode, STUDIES
+from .experiment import Experiment, experiment_fakes, own_threshold, run_experiments, run_mode, STUDIES
 from .features import Extractor, how_many, inception_extractor, inception_features, inception_file, inception_network, kept_features, Pictures, TEXTURE
 
 # %% ../nbs/03_evaluation.ipynb #bcfc3b56
@@ -227,7 +227,7 @@ def fakes_only(
     workers:int=1                   # processes
 ) -> pd.DataFrame:                  # rows `ORG` and `fakes only`; `auc_share` is the part of ORG's AUC
     "Metrics on held-out patients of a classifier with real, and of one with only fake lesions"
-    table = run_experiments(store, [e], ["ORG", "fakes only"], workers).set_index("mode")
+    table = run_experiments(store, [replace(e, config=own_threshold(e.config))], ["ORG", "fakes only"], workers).set_index("mode")
     table["auc_share"] = table.auc/table.auc["ORG"]
     return table[["f1", "f1_low", "f1_high", "auc", "auc_low", "auc_high", "auc_share", "patients", "lesions", "normals"]]
 
