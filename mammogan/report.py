@@ -107,7 +107,7 @@ TABLE_CAPTIONS = {
     "scores": "F1 and AUC with intervals. Published: means of three folds on OPTIMAM, F1 read off the poster's Figure 4, AUC from the thesis; no intervals were published, and the folds were drawn over patches.",
     "comparisons": "Each mode's F1 less that of ORG, on the same test patients, with a 95 % interval.",
     "runs": "Every classifier of the study.",
-    "fakes-only": "A classifier whose only lesions were synthetic, beside one with real lesions."}
+    "fakes-only": "A classifier whose only lesions were synthetic, beside one with real lesions; both with the threshold that is best on validation patients."}
 
 # %% ../nbs/05a_report.ipynb #046c07d7
 _STYLE = """:root { color-scheme: light dark } body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem }
