@@ -161,11 +161,12 @@ def load_flat_state(
         for k, v in mine.items(): i, key = k.split(".", 1); state["state"].setdefault(int(i), {})[key] = v
         part.load_state_dict(state)
 
-# %% ../nbs/01e_training.ipynb #f6d89e0a
+# %% ../nbs/01e_training.ipynb #23ad3a20
 class Callback(FastaiCallback):
     "fastai's callback, without functions as arguments"
     def __init__(self): pass
 
+# %% ../nbs/01e_training.ipynb #f6d89e0a
 class EpochSeed(Callback):
     "Give the training batches the number of the epoch"
     order = -10
