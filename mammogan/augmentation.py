@@ -20,8 +20,8 @@ import matplotlib.pyplot as plt
 
 from .core import check_choice, check_number, keep_table, kept_table, ParameterError, provenance, read_json, results_folder, RunStore
 from .dataset import PatchSet
-from .drawing import COLOURS, MODES as LOOKS, mode_style, paper_style, save_figure
-from .experiment import Experiment, experiment_table, failures_said, grid_status, ModeRun, PAPER_MODES, run_experiments, status_said, STUDIES
+from .drawing import COLOURS, LOOKS, mode_style, paper_style, save_figure
+from .experiment import CONTROLS, Experiment, experiment_table, failures_said, grid_status, ModeRun, PAPER_MODES, run_experiments, status_said, STUDIES
 from .sources import figure_facts, PREPARE, SOURCES
 from .statistics import corrected_t, effect_size, holm, paired_bootstrap, real_lesions_worth, sensitivity_at
 
@@ -38,13 +38,13 @@ def numbers(
     return found
 
 def chosen_modes(
-    modes    # `all`, a list, or names separated by commas
+    modes    # `all` of the paper's, a list, or names separated by commas, which may be controls
 ) -> list:
-    "The modes asked for, in the paper's order"
+    "The modes asked for, in the paper's order, and then the controls"
     if modes == "all": return list(PAPER_MODES)
     asked = [m.strip() for m in (modes.split(",") if isinstance(modes, str) else modes)]
-    for m in asked: check_choice("modes", m, ["all", *PAPER_MODES])
-    return [m for m in PAPER_MODES if m in asked]
+    for m in asked: check_choice("modes", m, ["all", *PAPER_MODES, *CONTROLS])
+    return [m for m in [*PAPER_MODES, *CONTROLS] if m in asked]
 
 # %% ../nbs/04_augmentation.ipynb #8cfde2a8
 def experiments(

@@ -19,7 +19,7 @@ from .augmentation import threshold_of
 from .classifier import lesion_scores, load_classifier, patient_draws
 from .core import home, ParameterError, RunStore
 from .dataset import PatchSet, prepare
-from .drawing import mode_style, MODES as LOOKS
+from .drawing import LOOKS, mode_style
 from .experiment import drawn_normals, Experiment, PAPER_MODES, run_mode, scored
 from .phantom import PHANTOMS, spec_hash, write_phantoms
 from .sources import PREPARE

@@ -344,32 +344,35 @@ def mammogan_study(
     per_gpu:int=0,        # how many runs share a GPU, where there is one; 0 to let `workers` say
     network:str="",       # the classifier: `paper` or `resnet18`; empty for the preset's
     threshold:str="",     # `fixed` at one half, or `validation`: the best there; empty for the preset's
+    modes:str="all",      # `all` four, or some, and the controls `noise` and `copies`, e.g. "ORG, GAN, copies"
     status:store_true=False,  # only say what is done, running, failed and left; nothing is started
-    out:str=""            # a folder for a table of the runs and its provenance, `grid-<preset>.csv` and `.json`
+    out:str="",           # a folder for a table of the runs and its provenance
+    name:str=""           # what these two files are called; empty for `grid-<preset>`
 ):
     "Run the augmentation study without its notebook. Example: mammogan_study --sizes '100 250' --folds 3"
-    from mammogan.augmentation import numbers, study, summary, write_grid
+    from mammogan.augmentation import chosen_modes, numbers, study, summary, write_grid
     from mammogan.sources import open_patches
     check_number("seeds", seeds); check_number("workers", workers)
     store, wanted, seed_list, changes = RunStore(runs), numbers("sizes", sizes), range(seed, seed+seeds), dict(network=network, threshold_rule=threshold)
-    if status: return study_status(store, source, data, preset, wanted, folds, seed_list, workers, **changes)
+    named = chosen_modes(modes)
+    if status: return study_status(store, source, data, preset, wanted, folds, seed_list, workers, named, **changes)
     ps = open_patches(source, data, preset, seed, workers)
-    table = study(store, ps, preset, wanted, folds, seed_list, workers=workers, per_gpu=per_gpu, keep_failed=True, **changes)
+    table = study(store, ps, preset, wanted, folds, seed_list, named, workers=workers, per_gpu=per_gpu, keep_failed=True, **changes)
     print(table[["size", "fold", "seed", "mode", "f1", "auc", "reason"]].round(4).to_string(index=False), file=sys.stderr)
-    written = write_grid(store, ps, preset, wanted, folds, seed_list, folder=out, **changes) if out else []
+    written = write_grid(store, ps, preset, wanted, folds, seed_list, named, out, name, **changes) if out else []
     return dict(data=ps.info["archive"], preset=preset, f1=summary(table).round(4).to_dict("records"), failed=int((table.reason != "").sum()), **(dict(out=[str(p) for p in written]) if out else {}))
 
 # %% ../nbs/06_reproduce.ipynb #6e1b0a30
 def study_status(
-    store:RunStore, source, data, preset, sizes, folds, seeds, workers, **changes   # as for the command
+    store:RunStore, source, data, preset, sizes, folds, seeds, workers, modes, **changes   # as for the command
 ) -> dict:
     "What is done of a study; nothing is prepared or started for it"
-    from mammogan.augmentation import experiments, PAPER_MODES, study_config
+    from mammogan.augmentation import experiments, study_config
     from mammogan.experiment import failures_said, grid_status, seconds_left, status_said
     from mammogan.sources import open_patches
     ps = open_patches(source, data, preset, seeds[0], found_only=True)
     if ps is None: raise ParameterError(f"The patches of source={source!r} have not been prepared, so nothing of this study has been done.")
-    found = grid_status(store, experiments(ps.of_kind(ps.info["positives"]), sizes, folds, seeds, study_config(preset, **changes)), PAPER_MODES)
+    found = grid_status(store, experiments(ps.of_kind(ps.info["positives"]), sizes, folds, seeds, study_config(preset, **changes)), modes)
     print("\n".join(filter(None, [status_said(found, workers), failures_said(found)])), file=sys.stderr)
     return dict({s: int((found.state == s).sum()) for s in ("done", "running", "failed", "left")}, minutes_left=round(seconds_left(found, workers)/60, 1))
 
