@@ -11,7 +11,7 @@ __all__ = ['STUDIES', 'MODES', 'PAPER_MODES', 'CONTROLS', 'StudyConfig', 'own_th
            'experiment_table']
 
 # %% ../nbs/02b_experiment.ipynb #2f915c16
-import os, sys, threading, time, warnings
+import ctypes, os, sys, threading, time, warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -450,8 +450,14 @@ def run_jobs(
         except BaseException as e: stopped.append(e)
         dismiss_workers(parallel)
     thread = threading.Thread(target=work, daemon=True); thread.start()
-    _watch(thread, store, jobs, desc, board)
+    try: _watch(thread, store, jobs, desc, board)
+    except BaseException: _interrupt(thread); raise
     if stopped: raise stopped[0]
+
+def _interrupt(thread):
+    "Raise `KeyboardInterrupt` in a thread too, whereupon joblib ends its workers, and wait until it has ended"
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt))
+    thread.join()
 
 def _gpus():
     import torch

@@ -1,5 +1,5 @@
 """The grid of the study: who does which run, what happens to one that fails, and that finished runs stay what they are."""
-import json, os, signal, subprocess, sys, threading, time
+import _thread, json, os, signal, subprocess, sys, threading, time
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
@@ -112,6 +112,27 @@ def test_a_worker_that_is_killed_costs_its_run_and_no_other(phantoms, alone, tmp
     assert table[good].f1.tolist() == alone[0][good].f1.tolist()
     assert study(store, phantoms, "smoke", [4, 6], 2, [0], ["ORG", "GAN"]).to_csv() == alone[0].to_csv()
     assert not list(store.path.rglob("failed.json"))
+
+
+def interrupt_when_at_work(store):
+    "What a notebook's stop button does, as soon as a worker has begun a run"
+    while not (marks := list(store.rglob(".worker-*"))): time.sleep(.005)
+    _thread.interrupt_main()
+    return {int(m.name.split("-")[1]) for m in marks}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_of_this_process_ends_the_work_of_all(phantoms, alone, tmp_path, workers):
+    usual, pids = signal.signal(signal.SIGINT, signal.default_int_handler), []
+    ask = lambda: study(RunStore(tmp_path), phantoms, "smoke", [4, 6], 2, [0], ["ORG", "GAN"], workers=workers)
+    threading.Thread(target=lambda: pids.extend(interrupt_when_at_work(tmp_path)), daemon=True).start()
+    try:
+        with pytest.raises(KeyboardInterrupt): ask()
+    finally: signal.signal(signal.SIGINT, usual)
+    there = contents(tmp_path); time.sleep(2)
+    assert pids and contents(tmp_path) == there and len(there) < len(contents(alone[1].path))   # nobody goes on
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids if pid != os.getpid())
+    assert ask().to_csv() == alone[0].to_csv() and contents(tmp_path) == contents(alone[1].path)
 
 
 def test_a_dask_cluster_does_the_same_study(phantoms, alone, tmp_path):
