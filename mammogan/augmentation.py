@@ -128,12 +128,12 @@ def compared(
 
 # %% ../nbs/04_augmentation.ipynb #25cce9eb
 def comparisons(
-    store:RunStore, made, table:pd.DataFrame,   # experiments and their table
+    store:RunStore, made, table:pd.DataFrame,   # experiments and their table; of a table that was kept, no store and none are needed
     against="ORG"                               # the mode that the others are compared with
 ) -> pd.DataFrame:                              # a row a size and mode; `p_holm` is adjusted for the number of rows
     "Each mode's F1 less that of `against`, by size, with an interval"
     rows, table = [], succeeded(table)
-    for k in sorted({e.size for e in made}):
+    for k in sorted(table["size"].unique()):
         mine, here = [e for e in made if e.size == k], table[table["size"] == k]
         others = [m for m in here["mode"].unique() if m != against and against in set(here["mode"])]
         rows += [dict(size=k, mode=m, against=against, **compared(store, mine, here, m, against)) for m in others]

@@ -271,6 +271,10 @@ def test_the_answer_of_the_front_page_is_what_the_study_shows():
     assert f"{data.removesuffix('s')} ({preset}), seed 0; intervals: one fold: 95 % bootstrap over {patients} patients; {lesions} lesions and {normals.replace(',', '')} normal patches tested" in printed
     other = pd.read_csv(REPO/"nbs"/"results"/"study-demo-bf16.csv").set_index("mode").f1
     assert f"{other['ORG']:.3f} for ORG and {other['Aug GAN']:.3f} for Aug GAN" in said and f"less by {other['ORG']-other['Aug GAN']:.3f}" in said
+    from mammogan.augmentation import comparisons, read_grid
+    grid = comparisons(None, (), read_grid(REPO/"nbs"/"results")[0])
+    most = grid.loc[grid.difference.abs().idxmax()]
+    assert f"none of its {len(grid)} differences from ORG is significant, and the largest is {most.difference:+.3f} ({most.low:+.3f} to {most.high:+.3f}, {most['mode']} with {most['size']} masses)" in said and (grid.p_holm > .05).all()
     hold = [low <= 0 <= high for _, low, high in rows.values()]
     assert ("Each interval holds 0." in said) == ("do not help by an amount that could be told from none" in said) == all(hold), "the words of the answer no longer fit its numbers"
 
