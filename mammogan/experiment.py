@@ -422,10 +422,10 @@ def _loop(parallel, store, jobs, wait, places):
         suspects = [j for j in left if marks[id(j)]] or left[:1]
         for j in suspects:
             for m in marks[id(j)]: m.unlink(missing_ok=True)
-            try: Parallel(n_jobs=2)([delayed(_work)(store, j, True, *places[0])])
+            try: Parallel(n_jobs=2, max_nbytes=None)([delayed(_work)(store, j, True, *places[0])])
             except BrokenProcessPool: note_failure(store, run_of(j), "its process was killed, twice; perhaps there is too little memory")
         rest = [j for j in left if j not in suspects]
-        return _loop(Parallel(n_jobs=max(2, parallel.n_jobs)), store, rest, wait, places) if rest else []
+        return _loop(Parallel(n_jobs=max(2, parallel.n_jobs), max_nbytes=None), store, rest, wait, places) if rest else []
 
 # %% ../nbs/02b_experiment.ipynb #bf360d57
 warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")   # an idle worker goes home: no job is lost
@@ -444,7 +444,7 @@ def run_jobs(
     if not jobs: return
     for j in jobs: (store.folder(run_of(j))/"failed.json").unlink(missing_ok=True)
     n, places = gpu_places(len(jobs), workers, per_gpu, _gpus() if per_gpu else 0)
-    parallel, stopped = Parallel(n_jobs=n), []
+    parallel, stopped = Parallel(n_jobs=n, max_nbytes=None), []     # lesions travel with their job; the set of patches is a memory map already
     def work():
         try: _loop(parallel, store, _loop(parallel, store, jobs, False, places), True, places)
         except BaseException as e: stopped.append(e)
