@@ -19,7 +19,7 @@ from .augmentation import threshold_of
 from .classifier import lesion_scores, load_classifier, patient_draws
 from .core import home, ParameterError, RunStore
 from .dataset import PatchSet, prepare
-from .drawing import LOOKS, mode_style
+from .drawing import LOOKS, mode_style, paper_style
 from .experiment import drawn_normals, Experiment, PAPER_MODES, run_mode, scored
 from .phantom import PHANTOMS, spec_hash, write_phantoms
 from .sources import PREPARE
@@ -97,6 +97,7 @@ def external_comparisons(
     return pd.DataFrame(rows)
 
 # %% ../nbs/04b_external.ipynb #7dadfbc7
+@paper_style()
 def figure_external(
     table:pd.DataFrame, here:str, there:str   # from `external_test`, and the names of both archives
 ):                                            # a matplotlib figure
