@@ -62,7 +62,7 @@ def study(
     ps:PatchSet,           # patches of a source: lesions of all kinds and normal tissue
     preset:str="demo",
     sizes=(500,), folds:int=1, seeds=(0,), modes=PAPER_MODES,
-    positives:str="",      # which lesions are positives; empty for the source's own
+    positives:str="",      # which lesions are positives; empty for those whose sizes the normal patches of `ps` have
     workers:int=1, per_gpu:int=0,   # processes; runs that share a GPU
     keep_failed=False,     # whether runs that failed become rows with a reason, rather than an error at the end
     **changes              # fields of `StudyConfig` to change, e.g. `split="patch"`; `network` and `threshold_rule` are the classifier's
@@ -291,6 +291,8 @@ def figures_folder(store:RunStore, ps:PatchSet, preset:str, seed:int, e:Experime
     "The store's folder for figures: what is not the default stands in its name, so that nothing else is overwritten"
     usual = STUDIES[preset]
     other = [f"seed{seed}"]*(seed != 0) + [f"{e.config.split}-split"]*(e.config.split != usual.split) + [ps.info["config"]["normals"]]*(ps.info["config"]["normals"] != PREPARE[preset].normals)
+    c, by = e.config.classifier, usual.classifier
+    other += [c.network]*(c.network != by.network) + [f"{c.threshold_rule}-threshold"]*(c.threshold_rule != by.threshold_rule) + [f"{ps.info['positives']}"]*(ps.info["positives"] != "mass")
     return store.path/"figures"/"-".join([ps.info["archive"], preset, *other])
 
 def positives_word(e:Experiment) -> str:

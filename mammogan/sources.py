@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PREPARE', 'SELECTIONS', 'SELECTED', 'SOURCES', 'prepare_config', 'phantom_archive', 'sources', 'open_archive',
-           'open_patches', 'figure_facts']
+           'open_patches', 'cut_patches', 'figure_facts']
 
 # %% ../nbs/01d_sources.ipynb #641e1275
 import inspect, os
@@ -15,7 +15,7 @@ from . import collections
 from .archives import PAPER_SELECTION, PATIENT_PATTERN, read_omidb, read_patches, READERS, select
 from .core import check_choice, commit, fingerprint, home, ParameterError
 from .cutting import PrepareConfig
-from .dataset import Archive, KINDS, PatchSet, prepare
+from .dataset import Archive, KINDS, load_patches, PatchSet, prepare
 from .phantom import phantom_archive_path, phantom_spec, spec_hash
 
 # %% ../nbs/01d_sources.ipynb #be4f39b9
@@ -85,7 +85,7 @@ def open_patches(
     seed:int=0,                    # seed of phantoms and of normal patches
     workers:int=1,                 # processes; they change nothing but the time
     normals:str="",                # `matched` or `native`; empty for the preset's
-    pattern:str="",                # for `patches`: where the patient stands in a file's name; empty for `PATIENT_PATTERN`
+    pattern:str="",                # for `patches` that are pictures: where the patient stands in a file's name; empty for `PATIENT_PATTERN`
     selection:str="",              # `paper` or `none`; empty for what suits the archive
     positives:str="",              # which lesions a study takes: a kind, `both`, `any`; empty for what suits the archive
     out="",                        # the folder of the set; empty for one in `MAMMOGAN_HOME`
@@ -94,13 +94,24 @@ def open_patches(
 ) -> PatchSet:
     "The patches of a source, prepared now or found"
     config = prepare_config(preset, normals=normals, **limits)
-    if source == "patches": return read_patches(data, pattern or PATIENT_PATTERN)
+    if source == "patches": return cut_patches(data, pattern, normals=normals, selection=selection, out=out, **limits)
     if found_only and source == "phantom" and not (home()/"phantoms"/f"{preset}-{spec_hash(phantom_spec(preset))}-seed{int(seed)}").exists(): return None
     archive = open_archive(source, data, preset, seed, workers, selection)
     archive.positives = check_choice("positives", positives or archive.positives, (*KINDS, "both", "any"))
     name = f"{archive.name}-{fingerprint(_archive_fingerprint(archive), asdict(config), seed)}"
     folder = Path(out or home()/"patches"/name)
     return None if found_only and not folder.exists() else prepare(archive, folder, config, seed, workers)
+
+# %% ../nbs/01d_sources.ipynb #28761c44
+def cut_patches(
+    data, pattern:str="",   # a folder; where the patient stands in a picture's name, empty for `PATIENT_PATTERN`
+    **asked                 # what else `open_patches` was asked for: it comes too late
+) -> PatchSet:
+    "Patches that are cut already: a set that `mammogan_prepare` made, or pictures of lesions"
+    late = [f"{name}={value!r}" for name, value in asked.items() if value not in (None, "")]
+    if late: raise ParameterError(f"{late[0]} cannot be chosen with source='patches', whose patches are cut already: leave it empty, or prepare them anew.")
+    return load_patches(data) if data and (Path(data)/"dataset.json").is_file() else read_patches(data, pattern or PATIENT_PATTERN)
+
 
 # %% ../nbs/01d_sources.ipynb #d2209733
 def figure_facts(
