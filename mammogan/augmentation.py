@@ -76,14 +76,14 @@ def study_config(preset:str, **changes):
     "A preset's settings with some changed; what is empty stays the preset's"
     changes = {k: v for k, v in changes.items() if v != ""}
     of_classifier = {k: changes.pop(k) for k in ("network", "threshold_rule") if k in changes}
-    usual = STUDIES[preset]
+    usual = STUDIES[check_choice("preset", preset, STUDIES)]
     return replace(usual, classifier=replace(usual.classifier, **of_classifier), **changes)
 
 # %% ../nbs/04_augmentation.ipynb #9a40e624
 def summary(
     table:pd.DataFrame,   # a row a run, from `study`
     metric:str="f1"       # or `auc`
-) -> pd.DataFrame:        # a row a size and mode: the metric, low, high, runs, what the interval is
+) -> pd.DataFrame:        # a row a size and mode: the metric, low, high, runs; `interval_name` says what low and high are
     "Means over runs with their spread; of a single run, the interval over patients"
     rows = []
     for (size, mode), g in succeeded(table).groupby(["size", "mode"], sort=False):
@@ -146,12 +146,13 @@ def comparisons(
 def exchange(
     table:pd.DataFrame,   # a row a run, from `study`
     against="ORG"         # whose learning curve it is
-) -> pd.DataFrame:        # a row a size and mode: worth, low, high in real lesions; empty where there is no curve
+) -> pd.DataFrame:        # a row a size and mode: worth, low, high in real lesions, what there is to say of it, runs; empty where there are not two sizes
     "What each mode is worth in real lesions, by size"
     table = succeeded(table)
     modes = [m for m in table["mode"].unique() if m != against]
     if against not in set(table["mode"]) or table["size"].nunique() < 2: return pd.DataFrame()
-    return pd.DataFrame([real_lesions_worth(table, m, k, against=against) for k in sorted(table["size"].unique()) for m in modes])
+    there = set(zip(table["mode"], table["size"]))
+    return pd.DataFrame([real_lesions_worth(table, m, k, against=against) for k in sorted(table["size"].unique()) for m in modes if (m, k) in there])
 
 # %% ../nbs/04_augmentation.ipynb #bb70d9e6
 def at_specificity(
@@ -183,7 +184,7 @@ PUBLISHED_AUC = published('auc', # Alyafi 2019, master thesis of the same title,
 def beside_published(
     f1:pd.DataFrame   # from `summary`: mode, size, f1, low, high
 ) -> pd.DataFrame:    # with the published F1, the difference, and what it says
-    "Ours, published, difference, verdict in words"
+    "Ours, published, difference, verdict in words; with several runs the interval is of one standard deviation"
     both = f1.merge(PUBLISHED_F1.rename(columns=dict(f1="published")), on=["size", "mode"], how="left")
     said = np.select([both.published.isna(), both.published > both.high, both.published < both.low], ["not published", "published is above our interval", "published is below our interval"], "published lies in our interval")
     return both.assign(difference=both.f1-both.published, verdict=said)
@@ -345,6 +346,7 @@ def grid_table(
 ) -> pd.DataFrame:    # a row a run, with the reason where it failed; runs that are not there yet are left out
     "A study's table as it is kept: rounded, with the sensitivity at 95 % specificity and seconds"
     table = experiment_table(store, made, modes, True)
+    if "f1" not in table: raise ParameterError(f"No run of this study is in {store.path}: run it first, with the same settings.")
     table = table[table.f1.notna() | (table.reason != "")]
     known = {(e.size, e.fold, e.seed): e for e in made}
     def seconds(r): return np.nan if r["reason"] else read_json(store.folder(known[r["size"], r["fold"], r["seed"]].run(r["mode"]))/"provenance.json")["wall_seconds"]
@@ -355,7 +357,7 @@ def write_grid(
     store:RunStore, ps:PatchSet, preset:str,   # where runs are kept; the patches of a source, and the preset of the study
     sizes, folds:int=1, seeds=(0,), modes=PAPER_MODES,
     folder="", name:str="",                    # where the two files go; their name, empty for `grid-` and the preset
-    **changes                                  # as for `study`
+    **changes                                  # as for `study_config`
 ) -> tuple:                                    # the paths of the table and of its provenance
     "Write a study's table and what made it"
     made = experiments(ps.of_kind(ps.info["positives"]), sizes, folds, seeds, study_config(preset, **changes))

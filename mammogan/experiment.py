@@ -40,6 +40,7 @@ class StudyConfig:
 
     def __post_init__(self):
         check_number("fakes", self.fakes, low=.001, whole=False); check_number("imbalance", self.imbalance)
+        check_number("parts", self.parts, low=2); check_number("valid", self.valid, low=.001, high=.9, whole=False)
         check_choice("split", self.split, ("patient", "patch"))
         check_normalisation(self.normalise)
 
@@ -355,7 +356,7 @@ def seconds_left(
     kind = status.what.eq("GAN of the fakes")
     pace = (status.seconds/status.cost).where(status.seconds > 1)
     paces = kind.map({k: pace[kind == k].median() if pace[kind == k].notna().any() else pace.median() if pace.notna().any() else 1. for k in (True, False)})
-    rest = status.cost*paces.astype(float)*(1-status.share)*status.state.ne("done")
+    rest = status.cost*paces.astype(float)*(1-status.share)*status.state.isin(["left", "running"])
     return float(max(rest.sum()/workers, rest.max()))
 
 def status_table(
@@ -419,7 +420,7 @@ def _loop(parallel, store, jobs, wait, places):
     except BrokenProcessPool:
         left = [j for j in jobs if not store.done(run_of(j)) and not failure(store, run_of(j))]
         marks = {id(j): list(store.folder(run_of(j)).glob(".worker-*")) for j in left}
-        suspects = [j for j in left if marks[id(j)]] or left[:1]
+        suspects = [j for j in left if marks[id(j)] and not is_running(store, run_of(j))] or left[:1]     # what runs is another process's
         for j in suspects:
             for m in marks[id(j)]: m.unlink(missing_ok=True)
             try: Parallel(n_jobs=2, max_nbytes=None)([delayed(_work)(store, j, True, *places[0])])

@@ -31,7 +31,7 @@ def paired_bootstrap(
     thresholds=(.5, .5)               # above which score each of the two calls a patch a lesion
 ) -> dict:                            # difference, low, high
     "F1 of `b` less F1 of `a`, with its middle 95 % over patients"
-    if not (a.patient.values == b.patient.values).all(): raise ValueError("The two modes were tested on different patches; they cannot be paired.")
+    if any(a[c].tolist() != b[c].tolist() for c in ("patient", "label")): raise ValueError("`a` and `b` hold scores of different patches and cannot be paired: give two modes of one experiment.")
     w = patient_draws(a.patient, draws, seed)
     both = lambda w: f1_draws(b, w, thresholds[1])-f1_draws(a, w, thresholds[0])
     d, whole = both(w), np.ones((1, len(a)), int)
@@ -43,15 +43,15 @@ def corrected_t(
     differences,             # one a run: two modes on the same fold and seed
     test_share:float=1/3,    # share of the patches that a run tests on
     train_share:float=.6     # share that it trains on
-) -> dict:                   # difference, low, high, p
+) -> dict:                   # difference, low, high, p; of equal differences no interval and no p, since they have no spread
     "The corrected resampled t-test (Nadeau and Bengio 2003): mean difference, 95 % interval, p"
     from scipy import stats
     d = np.asarray(differences, float); n = len(d)
     if n < 2: raise ValueError("A test over runs needs at least 2 of them.")
     se = np.sqrt((1/n + test_share/train_share)*d.var(ddof=1))
+    if se < 1e-12: return dict(difference=float(d.mean()), low=np.nan, high=np.nan, p=np.nan)
     half = stats.t.ppf(.975, n-1)*se
-    p = 2*stats.t.sf(abs(d.mean())/se, n-1) if se else float(d.mean() == 0)
-    return dict(difference=float(d.mean()), low=float(d.mean()-half), high=float(d.mean()+half), p=float(p))
+    return dict(difference=float(d.mean()), low=float(d.mean()-half), high=float(d.mean()+half), p=float(2*stats.t.sf(abs(d.mean())/se, n-1)))
 
 # %% ../nbs/02f_statistics.ipynb #89c87c52
 def holm(
@@ -106,17 +106,31 @@ def worth(
 
 # %% ../nbs/02f_statistics.ipynb #d0274ea4
 def real_lesions_worth(
-    table:pd.DataFrame,              # a row a run: size, fold, seed, mode, and the metric
+    table:pd.DataFrame,              # a row a run: size, fold, seed, mode, and the metric; what is missing is left out
     mode:str, size:int,              # whose worth, and at which size
     metric:str="f1", against="ORG",  # which column, and the mode that sets the curve
-    draws:int=2000, seed:int=0
-) -> dict:                           # worth, low, high (numbers of real lesions), beyond (share of draws outside the curve's range)
-    "With how many real lesions ORG would reach what a mode reaches with `size`, with its middle 95 % over runs"
+    draws:int=2000, seed:int=0,
+    overlap:float=1/3/.6             # test share by train share, as in `corrected_t`; 0 for runs that are independent
+) -> dict:                           # worth, low, high (numbers of real lesions), says (`at least`, `at most`, why there is none, or nothing), runs
+    "With how many real lesions ORG would reach what a mode reaches with `size`, with a 95 % interval over runs"
     wide = table.pivot_table(index=["fold", "seed"], columns=["mode", "size"], values=metric)
-    base, mine = wide[against].dropna(axis=1), wide[(mode, size)].values
-    sizes, lowest, highest = base.columns.values, base.columns.min(), base.columns.max()
-    def value(rows): return float(worth(learning_curve(np.tile(sizes, len(rows)), base.values[rows].ravel()), mine[rows].mean()))
-    chance, everybody = rng(seed, "worth", mode, size), np.arange(len(wide))
-    drawn = np.array([value(chance.integers(len(wide), size=len(wide))) for _ in range(draws)]) if len(wide) > 1 else np.full(1, np.nan)
-    low, high = np.quantile(np.clip(drawn, lowest, highest), [.025, .975])
-    return dict(mode=mode, size=size, worth=float(np.clip(value(everybody), lowest, highest)), low=float(low), high=float(high), beyond=float(np.mean((drawn < lowest) | (drawn > highest))), runs=len(wide))
+    base, mine = wide[against], wide[(mode, size)].values
+    lowest, highest = np.log(base.columns.min()), np.log(base.columns.max())
+    chance, n = rng(seed, "worth", mode, size), int(np.isfinite(mine).sum())
+    point, rises = _log_worth(base, mine, np.arange(len(wide)))
+    drawn = np.array([_log_worth(base, mine, chance.integers(len(wide), size=len(wide))) for _ in range(draws if n > 1 else 0)]).reshape(-1, 2)
+    drawn, rising = drawn[np.isfinite(drawn[:, 0]), 0], drawn[np.isfinite(drawn[:, 0]), 1]
+    if not rises or (len(rising) and rising.mean() < .975): return dict(mode=mode, size=size, worth=np.nan, low=np.nan, high=np.nan, says=f"no worth: {against} does not rise with its size", runs=n)
+    ends = point+np.sqrt(1+n*overlap)*(np.quantile(drawn, [.025, .975])-point) if len(drawn) else [np.nan]*2
+    low, high, there = np.exp(np.clip([*ends, point], lowest, highest))
+    return dict(mode=mode, size=size, worth=float(there), low=float(low), high=float(high), says="at least" if point > highest else "at most" if point < lowest else "", runs=n)
+
+def _log_worth(base, mine, rows):
+    "The logarithm of what the mean of some runs is worth by their own curve, kept within a thousandfold, and whether the curve rises; NaN where they have none"
+    y, m = base.values[rows].ravel(), mine[rows]
+    x, there = np.tile(base.columns.values, len(rows)), np.isfinite(y)
+    if len(np.unique(x[there])) < 2 or not np.isfinite(m).any(): return np.nan, np.nan
+    curve = learning_curve(x[there], y[there])
+    log = np.log(worth(curve, np.nanmean(m)))
+    return np.clip(log, np.log(x.min()/1e3), np.log(x.max()*1e3)), curve[1] > 0
+
