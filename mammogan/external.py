@@ -47,9 +47,9 @@ def external_patches(
     other:PatchSet, e:Experiment   # the other archive's patches, and whose classifiers are tested on them
 ) -> PatchSet:
     "The lesions of another archive, of the study's kind, and its share of normal patches"
-    if other.info.get("fingerprint") == e.ps.info.get("fingerprint"): raise ParameterError("The two archives are one: an external test needs another one than the classifiers learned from.")
+    if other.info.get("fingerprint") == e.ps.info.get("fingerprint"): raise ParameterError("The two archives are one: `other` (with `other_data`) must name another one than the classifiers learned from.")
     chosen = other.of_kind(e.ps.info["positives"]) if other.info.get("positives") else other
-    if not len(chosen.positives) or not len(chosen.normals): raise ParameterError(f"The other archive has {len(chosen.positives)} lesions and {len(chosen.normals)} normal patches; a test needs both.")
+    if not len(chosen.positives) or not len(chosen.normals): raise ParameterError(f"`other` has {len(chosen.positives)} lesions and {len(chosen.normals)} normal patches; a test needs both.")
     return drawn_normals(chosen, e.config.imbalance, e.seed)
 
 def external_scores(
@@ -68,9 +68,8 @@ def external_test(
     modes=PAPER_MODES       # names of modes
 ) -> tuple:                 # a table, a row a run: size, fold, seed, mode, metrics there, `f1_here`, `auc_here`; and the scores of each run
     "Test a study's classifiers on another archive"
-    rows, scores, parts = [], {}, {}
+    rows, scores, ps = [], {}, external_patches(other, made[0])      # one draw of normal patches for all
     for e in made:
-        ps = parts.setdefault(e.seed, external_patches(other, e))
         for m in modes:
             found = scores[e.size, e.fold, e.seed, m] = external_scores(store, e, m, ps)
             at_home, there = store.metrics(e.run(m)), scored(found, threshold_of(store, e, m))

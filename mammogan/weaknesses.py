@@ -16,7 +16,7 @@ from .core import check_choice, RunStore
 from .dataset import make_folds, PatchSet
 from .drawing import COLOURS, paper_style
 from .sources import open_patches
-from .statistics import corrected_t
+from .statistics import corrected_t, holm
 
 # %% ../nbs/04a_weaknesses.ipynb #74a42852
 PROTOCOLS = {"sound": dict(normals="matched", split="patient"), "leak": dict(normals="matched", split="patch"), "shortcut": dict(normals="native", split="patient")}
@@ -35,7 +35,7 @@ def protocol_runs(
 def worth_of_weakness(
     table:pd.DataFrame,    # rows of `protocol_runs` for the sound protocol and others
     metric:str="f1"        # or `auc`
-) -> pd.DataFrame:         # a row a weakness: mean under it, mean of the sound one, difference, low, high, p, runs
+) -> pd.DataFrame:         # a row a weakness: mean under it, mean of the sound one, difference, low, high, p, runs; `p_holm` is adjusted for the number of rows
     "How much each weakness adds to a score"
     wide = table.pivot(index=["fold", "seed"], columns="protocol", values=metric)
     rows = []
@@ -43,7 +43,8 @@ def worth_of_weakness(
         d = (wide[name]-wide["sound"]).values
         test = corrected_t(d) if len(d) > 1 else dict(difference=float(d[0]), low=np.nan, high=np.nan, p=np.nan)
         rows.append(dict(weakness=name, with_it=wide[name].mean(), sound=wide["sound"].mean(), **test, runs=len(d)))
-    return pd.DataFrame(rows)
+    found = pd.DataFrame(rows)
+    return found.assign(p_holm=holm(found.p) if found.p.notna().all() else np.nan)
 
 # %% ../nbs/04a_weaknesses.ipynb #e107edd7
 LAGS = (1, 2, 4)     # pixels
