@@ -451,6 +451,17 @@ def load_patches(
     rows, images, rejected = (_read_table(folder/f"{n}.parquet") for n in ("patches", "images", "rejected"))
     return PatchSet(np.load(folder/"patches.npy", mmap_mode="r"), rows, images.set_index("image"), rejected, read_json(folder/"dataset.json"), folder=folder)
 
+# %% ../nbs/01_dataset.ipynb #8d3f1a02
+@patch
+def __getstate__(self:PatchSet):
+    there = self.folder is not None and isinstance(self.all_pixels, np.memmap)
+    return dict(self.__dict__, folder=Path(self.folder).absolute(), all_pixels=None) if there else dict(self.__dict__)
+
+@patch
+def __setstate__(self:PatchSet, state):
+    self.__dict__.update(state)
+    if self.all_pixels is None: self.all_pixels = np.load(self.folder/"patches.npy", mmap_mode="r")
+
 # %% ../nbs/01_dataset.ipynb #e94e35b8
 def account(
     ps:PatchSet    # a set that `prepare` made
