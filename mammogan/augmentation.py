@@ -293,7 +293,7 @@ def figures_folder(store:RunStore, ps:PatchSet, preset:str, seed:int, e:Experime
     usual = STUDIES[preset]
     other = [f"seed{seed}"]*(seed != 0) + [f"{e.config.split}-split"]*(e.config.split != usual.split) + [ps.info["config"]["normals"]]*(ps.info["config"]["normals"] != PREPARE[preset].normals)
     c, by = e.config.classifier, usual.classifier
-    other += [c.network]*(c.network != by.network) + [f"{c.threshold_rule}-threshold"]*(c.threshold_rule != by.threshold_rule) + [f"{ps.info['positives']}"]*(ps.info["positives"] != "mass")
+    other += [c.network]*(c.network != by.network) + [f"{c.threshold_rule}-threshold"]*(c.threshold_rule != by.threshold_rule) + [ps.info["positives"]]*(ps.info["positives"] != "mass")
     return store.path/"figures"/"-".join([ps.info["archive"], preset, *other])
 
 def positives_word(e:Experiment) -> str:

@@ -335,9 +335,11 @@ def prepared(
     "What a preparation used and what it left out"
     import pandas as pd
     from mammogan.dataset import account, left_out
-    steps = [pd.DataFrame(ps.info["funnel"]).astype(dict.fromkeys(["images", "lesions", "patients"], "Int64")).to_string(index=False, na_rep="")]*bool(ps.info.get("funnel"))
-    parts = [str(ps), account(ps).to_string(), *steps, left_out(ps).to_string() if len(ps.rejected) else "Nothing was left out."]
-    return "\n\n".join(parts + [f"Each of these rows, with its file: {ps.folder/'rejected.parquet'}"]*bool(ps.folder and len(ps.rejected)))
+    parts, steps = [str(ps), account(ps).to_string()], ps.info.get("funnel")
+    if steps: parts.append(pd.DataFrame(steps).astype(dict.fromkeys(["images", "lesions", "patients"], "Int64")).to_string(index=False, na_rep=""))
+    parts.append(left_out(ps).to_string() if len(ps.rejected) else "Nothing was left out.")
+    if ps.folder and len(ps.rejected): parts.append(f"Each of these rows, with its file: {ps.folder/'rejected.parquet'}")
+    return "\n\n".join(parts)
 
 # %% ../nbs/06_reproduce.ipynb #c0a431aa
 @call_parse
