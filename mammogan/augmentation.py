@@ -11,7 +11,7 @@ __all__ = ['PUBLISHED_F1', 'PUBLISHED_AUC', 'numbers', 'chosen_modes', 'experime
 
 # %% ../nbs/04_augmentation.ipynb #2b5f38a1
 import textwrap
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 from .core import check_choice, check_number, keep_table, kept_table, ParameterError, provenance, read_json, results_folder, RunStore
 from .dataset import PatchSet
 from .drawing import COLOURS, LOOKS, mode_style, paper_style, save_figure
-from .experiment import CONTROLS, Experiment, experiment_table, failures_said, grid_status, ModeRun, PAPER_MODES, run_experiments, status_said, STUDIES
+from .experiment import CONTROLS, Experiment, experiment_table, failures_said, grid_status, PAPER_MODES, run_experiments, status_said, STUDIES
 from .sources import figure_facts, PREPARE, SOURCES
 from .statistics import corrected_t, effect_size, holm, paired_bootstrap, real_lesions_worth, sensitivity_at
 

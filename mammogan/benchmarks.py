@@ -22,7 +22,7 @@ from PIL import Image
 
 from . import dataset, pixels
 from .archives import PAPER_SELECTION, read_omidb, select
-from .core import check_choice, home, ParameterError, provenance, rng, RunStore, write_json
+from .core import home, ParameterError, provenance, rng, RunStore, write_json
 from .cutting import PrepareConfig
 from .dataset import Archive, load_patches, PatchSet, prepare
 from .phantom import PHANTOMS, spec_hash, write_phantoms

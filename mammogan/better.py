@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .core import check_number, fingerprint, read_json, replacing, Run, RunStore, write_json
+from .core import check_number, fingerprint, read_json, replacing, Run, RunStore
 from .dcgan import GANConfig, Generator, load_generator, sample, train_dcgan, trained
 from .distances import frechet_distance
 from .drawing import montage

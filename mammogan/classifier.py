@@ -9,7 +9,7 @@ __all__ = ['CHANNELS', 'NETWORKS', 'CLASSIFIERS', 'lesion_classifier', 'PatchRes
            'KeepBest', 'OutOfPatience', 'train_classifier', 'Precision', 'save_classifier', 'load_classifier']
 
 # %% ../nbs/02a_classifier.ipynb #11494be9
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np

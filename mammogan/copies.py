@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from .classifier import bootstrap_interval, patient_draws
-from .core import check_number, Progress, rng, seed_for
+from .core import Progress, rng, seed_for
 from .drawing import GROUPS, paper_style
 from .features import check_pixels, how_many
 

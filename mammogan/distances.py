@@ -18,7 +18,7 @@ from scipy import linalg
 from threadpoolctl import threadpool_limits
 
 from .classifier import patient_draws
-from .core import check_number, Progress, rng, seed_for
+from .core import check_number, rng, seed_for
 from .features import how_many
 
 # %% ../nbs/02d_distances.ipynb #816c8283

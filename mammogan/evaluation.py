@@ -20,13 +20,13 @@ import pandas as pd
 
 from .classifier import classification_metrics, ClassifierConfig, CLASSIFIERS, lesion_features, lesion_scores, load_classifier, save_classifier, train_classifier
 from .copies import copying, figure_copies
-from .core import check_number, fingerprint, Progress, provenance, read_json, rng, Run, RunStore, seed_for, write_json
+from .core import fingerprint, Progress, provenance, read_json, rng, Run, RunStore, seed_for, write_json
 from .dataset import make_folds, PatchSet
 from .dcgan import IMPROVEMENTS, load_generator, sample, simulation_lesions, simulate_lesions
-from .distances import beside_floor, distance_and_floor, few_threads, frechet, frechet_distance, kernel_distance, kid_subsets, manifolds, mixing, patient_halves, Sample, spectral, spectral_numbers, two_sample
+from .distances import beside_floor, distance_and_floor, few_threads, frechet, kernel_distance, kid_subsets, manifolds, mixing, Sample, spectral, spectral_numbers, two_sample
 from .drawing import GROUPS, paper_style, patch_grid
 from .experiment import Experiment, experiment_fakes, own_threshold, run_experiments, run_mode, STUDIES
-from .features import Extractor, how_many, inception_extractor, inception_features, inception_file, inception_network, kept_features, Pictures, TEXTURE
+from .features import Extractor, how_many, inception_features, inception_file, kept_features, Pictures, TEXTURE
 
 # %% ../nbs/03_evaluation.ipynb #bcfc3b56
 def as_pictures(

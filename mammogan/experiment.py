@@ -12,7 +12,7 @@ __all__ = ['STUDIES', 'MODES', 'PAPER_MODES', 'CONTROLS', 'StudyConfig', 'own_th
 
 # %% ../nbs/02b_experiment.ipynb #2f915c16
 import ctypes, os, sys, threading, time, warnings
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np

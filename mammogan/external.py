@@ -8,7 +8,6 @@ __all__ = ['other_spec', 'other_phantoms', 'external_patches', 'external_scores'
 
 # %% ../nbs/04b_external.ipynb #349a55d8
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd

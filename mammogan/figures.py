@@ -7,15 +7,11 @@ __all__ = ['missing_results', 'check_results', 'preparation_figure', 'training_f
            'all_figures']
 
 # %% ../nbs/05_figures.ipynb #5293835e
-from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
 
 from .augmentation import experiments, figure_4, figures_folder, flow_counts, interval_name, PUBLISHED_F1, stored_sizes, summary
-from .classifier import CLASSIFIERS
 from .core import fingerprint, ParameterError, RunStore
 from .dataset import PatchSet, preparation, PrepareConfig, typical_image
 from .dcgan import GANRun, load_generator, sample, SIMULATIONS, simulate_lesions, simulation_lesions

@@ -8,7 +8,7 @@ __all__ = ['USES', 'LIMITS', 'SYNTHETIC', 'EMPTY', 'WORDS', 'FORMATS', 'PUBLIC',
            'medigan_metadata', 'medigan_package', 'load_published', 'between', 'latent_walk', 'write_film']
 
 # %% ../nbs/02h_generator.ipynb #e326cd43
-import hashlib, io, json, re
+import hashlib, json
 from pathlib import Path
 
 import numpy as np

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .core import check_choice, check_number, ParameterError, Progress, write_json
+from .core import check_choice, check_number, ParameterError, Progress
 
 # %% ../nbs/01f_idc.ipynb #49bc3da1
 _columns = "PatientID StudyInstanceUID SeriesInstanceUID SeriesDescription Modality instanceCount series_size_MB license_short_name".split()

@@ -17,7 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from .collections import mias_rows
-from .core import check_choice, check_number, ParameterError, rng
+from .core import ParameterError, rng
 from .cutting import box_verdict, lesion_place, PrepareConfig
 from .dataset import Archive, is_kind, read_mammogram, whole_boxes
 from .phantom import power_law_noise, spectral_exponent

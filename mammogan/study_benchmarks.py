@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from .benchmarks import claim, claims, keep_claims, paired, Paired
-from .classifier import classification_metrics, ClassifierConfig, CLASSIFIERS, lesion_classifier, lesion_scores, start_classifier, train_classifier
+from .benchmarks import claim, claims, keep_claims, paired
+from .classifier import classification_metrics, ClassifierConfig, lesion_classifier, lesion_scores, start_classifier, train_classifier
 from .core import RunStore
 from .training import torch_threads, train_device
 
