@@ -345,7 +345,7 @@ def prepared(
 @call_parse
 @command
 def mammogan_study(
-    source:str="phantom", # `phantom`, or a reader's name such as `omidb`, `cbis-ddsm`, `mini-mias`, `folder`
+    source:str="phantom", # `phantom`, a reader's name such as `omidb`, `cbis-ddsm`, `mini-mias`, `folder`, or `patches` that were prepared before
     data:str="",          # the source's folder
     preset:str="demo",    # `paper`, `demo` or `smoke`
     sizes:str="500",      # numbers of real lesions, e.g. "100 250 500"
