@@ -117,20 +117,22 @@ def real_lesions_worth(
     base, mine = wide[against], wide[(mode, size)].values
     lowest, highest = np.log(base.columns.min()), np.log(base.columns.max())
     chance, n = rng(seed, "worth", mode, size), int(np.isfinite(mine).sum())
-    point, rises = _log_worth(base, mine, np.arange(len(wide)))
-    drawn = np.array([_log_worth(base, mine, chance.integers(len(wide), size=len(wide))) for _ in range(draws if n > 1 else 0)]).reshape(-1, 2)
-    drawn, rising = drawn[np.isfinite(drawn[:, 0]), 0], drawn[np.isfinite(drawn[:, 0]), 1]
-    if not rises or (len(rising) and rising.mean() < .975): return dict(mode=mode, size=size, worth=np.nan, low=np.nan, high=np.nan, says=f"no worth: {against} does not rise with its size", runs=n)
+    (point,), (b,) = _log_worths(base, mine, np.ones((1, len(wide))))
+    drawn, rising = _log_worths(base, mine, chance.multinomial(len(wide), [1/len(wide)]*len(wide), size=draws if n > 1 else 0))
+    drawn, rising = drawn[np.isfinite(drawn)], rising[np.isfinite(drawn)] > 0
+    if b <= 0 or (len(rising) and rising.mean() < .975): return dict(mode=mode, size=size, worth=np.nan, low=np.nan, high=np.nan, says=f"no worth: {against} does not rise with its size", runs=n)
     ends = point+np.sqrt(1+n*overlap)*(np.quantile(drawn, [.025, .975])-point) if len(drawn) else [np.nan]*2
     low, high, there = np.exp(np.clip([*ends, point], lowest, highest))
     return dict(mode=mode, size=size, worth=float(there), low=float(low), high=float(high), says="at least" if point > highest else "at most" if point < lowest else "", runs=n)
 
-def _log_worth(base, mine, rows):
-    "The logarithm of what the mean of some runs is worth by their own curve, kept within a thousandfold, and whether the curve rises; NaN where they have none"
-    y, m = base.values[rows].ravel(), mine[rows]
-    x, there = np.tile(base.columns.values, len(rows)), np.isfinite(y)
-    if len(np.unique(x[there])) < 2 or not np.isfinite(m).any(): return np.nan, np.nan
-    curve = learning_curve(x[there], y[there])
-    log = np.log(worth(curve, np.nanmean(m)))
-    return np.clip(log, np.log(x.min()/1e3), np.log(x.max()*1e3)), curve[1] > 0
+def _log_worths(base, mine, w):
+    "As `learning_curve` and `worth`, for many draws at once (`w` says how often each run counts): the logarithm of the worth, kept within a thousandfold, and b; NaN where there is no curve"
+    y, x = np.log(np.clip(1-base.values, 1e-6, None)), np.log(base.columns.values.astype(float))
+    n, sx, sy, sxx, sxy = (w @ np.where(np.isfinite(y), v, 0).sum(1) for v in (1, x, y, x*x, x*y))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = n*sxx-sx**2
+        b = np.where(spread > 1e-9, (sx*sy-n*sxy)/spread, np.nan)
+        mean = (w @ np.nan_to_num(mine))/(w @ np.isfinite(mine))
+        log = np.where(b > 0, ((sy+b*sx)/n-np.log(np.clip(1-mean, 1e-6, None)))/b, np.where(np.isfinite(b), np.inf, np.nan))
+    return np.clip(log, x.min()-np.log(1e3), x.max()+np.log(1e3)), b
 
