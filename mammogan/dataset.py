@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['IMAGE_COLUMNS', 'KINDS', 'LESION_COLUMNS', 'REJECTED_COLUMNS', 'printable', 'rejections', 'Archive', 'is_kind',
            'whole_boxes', 'normal_sizes', 'read_mammogram', 'patch_row', 'lesion_patches', 'image_patches', 'PatchSet',
-           'patch_set', 'fit_normalisation', 'prepare', 'load_patches', 'account', 'left_out', 'Fold', 'make_folds',
-           'preparation', 'five_steps', 'mask_page', 'typical_image']
+           'describe_labels', 'patch_set', 'fit_normalisation', 'prepare', 'load_patches', 'save_patches', 'account',
+           'left_out', 'Fold', 'make_folds', 'preparation', 'five_steps', 'mask_page', 'typical_image']
 
 # %% ../nbs/01_dataset.ipynb #499725b7
 import functools, hashlib, shutil
@@ -180,23 +180,32 @@ class PatchSet:
         rejected=None,   # what was left out, with reasons
         info=None,       # how the set was made
         index=None,      # which rows of `pixels` belong to this set, in order
-        folder=None      # where the set lies on disk, if it does
+        folder=None,     # where the set lies on disk, if it does
+        outlines=None    # (M,S,S) uint8, the share of each pixel inside the lesion, 255 for all; or None
     ):
-        self.all_pixels, self.rows, self.images = pixels, rows, images
+        self.all_pixels, self.all_outlines, self.rows, self.images = pixels, outlines, rows, images
         self.rejected, self.info = rejections() if rejected is None else rejected, info or {}
         self.index, self.folder = np.arange(len(rows)) if index is None else np.asarray(index), folder
 
     def __len__(self): return len(self.rows)
-    def __repr__(self): return f"PatchSet of {len(self.positives):,} lesions and {len(self.normals):,} normal patches from {len(self.patients):,} patients"
+    def __repr__(self):
+        counts = f"{len(self.positives):,} lesions and {len(self.normals):,} normal patches from {len(self.patients):,} patients"
+        return ": ".join(filter(None, [f"PatchSet of {counts}", describe_labels(self)]))
     def __getitem__(self, which):
         where = np.arange(len(self))[np.asarray(which) if not isinstance(which, slice) else which]
-        return PatchSet(self.all_pixels, self.rows.iloc[where].reset_index(drop=True), self.images, self.rejected, self.info, self.index[where], self.folder)
+        rows = self.rows.iloc[where].reset_index(drop=True)
+        return PatchSet(self.all_pixels, rows, self.images, self.rejected, self.info, self.index[where], self.folder, self.all_outlines)
 
 # %% ../nbs/01_dataset.ipynb #037a09b7
 @patch(as_prop=True)
 def pixels(self:PatchSet) -> np.ndarray:
     "(N,S,S) values as read"
     return np.asarray(self.all_pixels[self.index])
+
+@patch(as_prop=True)
+def outlines(self:PatchSet) -> np.ndarray:
+    "(N,S,S) uint8, the share of each pixel inside the lesion: zeros where a patch has none, None where the set has none"
+    return None if self.all_outlines is None else np.asarray(self.all_outlines[self.index])
 
 @patch
 def batch(self:PatchSet,
@@ -237,9 +246,28 @@ def of_status(self:PatchSet,
     check_choice("status", status, ("benign", "malignant"))
     return self[(self.rows.label.values == 0) | (self.rows.status.values == status)]
 
+# %% ../nbs/01_dataset.ipynb #3f4bbe1a
+def _statuses(ps):
+    "How many lesions are benign, malignant, or neither, in words"
+    found = ps.positives.rows.status
+    counts = {s: int((found == s).sum()) for s in ("benign", "malignant")}
+    counts["without a status"] = len(found)-sum(counts.values())
+    return ", ".join(f"{n:,} {s}" for s, n in counts.items() if n)
+
+def describe_labels(
+    ps:PatchSet    # any set
+) -> str:
+    "The labels of a set whose lesions have a table or outlines; empty for other sets"
+    table, parts = ps.info.get("table"), []
+    if table: parts.append(_statuses(ps))
+    if ps.all_outlines is not None: parts.append(f"{int(ps.outlines.any((1, 2)).sum()):,} with an outline")
+    if table and table["columns"]: parts.append(f"{table['file']} adds {', '.join(table['columns'])}")
+    return "; ".join(filter(None, parts))
+
 # %% ../nbs/01_dataset.ipynb #549d776a
 def patch_set(
     pixels:np.ndarray,   # (N,S,S) uint8, already normalised
+    outlines=None,       # (N,S,S) uint8, the share of each pixel inside the lesion; None for patches without
     **columns            # columns of the table; `label`, `patient` and kinds have defaults
 ) -> PatchSet:
     "A PatchSet of patches that are pictures already, such as a generator's"
@@ -247,7 +275,7 @@ def patch_set(
     defaults = dict(label=1, **dict.fromkeys(KINDS, False), status="", lesion="", patient="", study="", image="", laterality="", view="", archive="")
     rows = pd.DataFrame({**defaults, **columns}, index=range(n))
     numbers = {c: 255*i/(len(STATISTICS)-1) for i, c in enumerate(STATISTICS)} | dict(minimum=0., maximum=255., p01=0., p99=255., window_low=0., window_high=255.)
-    return PatchSet(pixels, rows, pd.DataFrame(numbers, index=rows.image.unique()))
+    return PatchSet(pixels, rows, pd.DataFrame(numbers, index=rows.image.unique()), outlines=outlines)
 
 # %% ../nbs/01_dataset.ipynb #470aaaba
 @patch
@@ -442,25 +470,52 @@ def _read_table(path):
     try: return pq.read_table(path, use_threads=False).to_pandas()
     finally: pa.set_memory_pool(pool)
 
+_ARRAYS = dict(all_pixels="patches.npy", all_outlines="outlines.npy")
+
+def _mapped(folder, name):
+    "One of a set's arrays, which stays on disk; None for the outlines of a set without"
+    file = Path(folder)/_ARRAYS[name]
+    return None if name == "all_outlines" and not file.is_file() else np.load(file, mmap_mode="r")
+
 def load_patches(
-    folder    # a folder that `prepare` made
+    folder    # a folder that `prepare` or `save_patches` made
 ) -> PatchSet:
     "Open a PatchSet; its pixels stay on disk until they are used"
     folder = Path(folder)
     if not (folder/"dataset.json").is_file(): raise ValueError(f"{folder} is not a set of patches: it has no dataset.json.")
     rows, images, rejected = (_read_table(folder/f"{n}.parquet") for n in ("patches", "images", "rejected"))
-    return PatchSet(np.load(folder/"patches.npy", mmap_mode="r"), rows, images.set_index("image"), rejected, read_json(folder/"dataset.json"), folder=folder)
+    pixels, outlines = (_mapped(folder, name) for name in _ARRAYS)
+    return PatchSet(pixels, rows, images.set_index("image"), rejected, read_json(folder/"dataset.json"), folder=folder, outlines=outlines)
+
+# %% ../nbs/01_dataset.ipynb #c23f6367
+def save_patches(
+    ps:PatchSet,   # a whole set, not a part of one
+    folder         # the folder to make
+) -> PatchSet:     # the same set, its arrays on disk
+    "Write a set as a folder that `load_patches` opens"
+    folder = Path(folder)
+    if folder.exists(): raise ParameterError(f"{folder} exists already: give another folder.")
+    whole = np.array_equal(ps.index, np.arange(len(ps.all_pixels)))
+    if not whole: raise ParameterError("This is a part of a set: save the whole set, load it, and choose from it.")
+    tables = dict(patches=ps.rows, images=ps.images.rename_axis("image").reset_index(), rejected=ps.rejected.astype(str))
+    with new_folder(folder) as beside:
+        for name, table in tables.items(): table.to_parquet(beside/f"{name}.parquet", index=False)
+        for name, file in _ARRAYS.items():
+            if getattr(ps, name) is not None: np.save(beside/file, getattr(ps, name))
+        write_json(beside/"dataset.json", ps.info)
+    return load_patches(folder)
 
 # %% ../nbs/01_dataset.ipynb #8d3f1a02
 @patch
 def __getstate__(self:PatchSet):
-    there = self.folder is not None and isinstance(self.all_pixels, np.memmap)
-    return dict(self.__dict__, folder=Path(self.folder).absolute(), all_pixels=None) if there else dict(self.__dict__)
+    there = [a for a in _ARRAYS if self.folder is not None and isinstance(getattr(self, a), np.memmap)]
+    return dict(self.__dict__, folder=Path(self.folder).absolute(), **dict.fromkeys(there)) if there else dict(self.__dict__)
 
 @patch
 def __setstate__(self:PatchSet, state):
     self.__dict__.update(state)
-    if self.all_pixels is None: self.all_pixels = np.load(self.folder/"patches.npy", mmap_mode="r")
+    for name in _ARRAYS:
+        if state.get(name) is None: setattr(self, name, _mapped(self.folder, name) if self.folder else None)
 
 # %% ../nbs/01_dataset.ipynb #e94e35b8
 def account(
