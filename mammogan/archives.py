@@ -8,7 +8,7 @@ __all__ = ['READERS', 'NOT_THERE', 'NOT_KNOWN', 'PAPER_SELECTION', 'FOLDER_COLUM
            'header_columns', 'is_set', 'number', 'mark_columns', 'worst', 'linked_lesions', 'lesion_status',
            'read_omidb', 'simulated_delivery', 'cell_text', 'cell', 'read_sheets', 'status_word', 'number_of',
            'complete_images', 'without_files', 'read_omidb_xls', 'first_failures', 'select', 'funnel', 'read_rows',
-           'read_folder', 'patient_of', 'status_of', 'read_patches']
+           'read_folder', 'patient_of', 'status_of', 'pictures_and_outlines', 'resized', 'patch_table', 'read_patches']
 
 # %% ../nbs/01a_archives.ipynb #34ebb8fa
 import csv, io, json, os, re
@@ -492,6 +492,8 @@ def funnel(
 # %% ../nbs/01a_archives.ipynb #07e2970c
 FOLDER_COLUMNS = ["file", "patient", *BOX, "kind", *KINDS, "status", "laterality", "view", "study", "pixel_mm"]
 
+def _separator(head): return max(",;\t", key=head.count)
+
 def read_rows(
     file    # a CSV with names of columns in its first line
 ) -> list:  # a dict a row, with names of columns in small letters and texts without blanks around them
@@ -499,15 +501,17 @@ def read_rows(
     try: text = Path(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as e: raise ParameterError(f"{file} is not text in UTF-8: save it again as CSV in UTF-8.") from e
     head = text.partition("\n")[0]
-    separator = max(",;\t", key=head.count)
+    separator = _separator(head)
     rows = [{str(k).strip().lower(): (v or "").strip() for k, v in row.items() if k is not None} | {"": bool(row.get(None))} for row in csv.DictReader(io.StringIO(text), delimiter=separator)]
     if separator == ";": rows = [{k: v.replace(",", ".") if k in (*BOX, "pixel_mm") else v for k, v in row.items()} for row in rows]
     return rows
 
 # %% ../nbs/01a_archives.ipynb #d7225b5d
+def _csv_files(root): return sorted(p for p in root.iterdir() if p.suffix.lower() == ".csv" and not p.name.startswith("."))
+
 def _folder_table(root, data):
     "The one CSV of a folder: its name, its rows, and rejections of the columns that nobody knows"
-    tables = sorted(p.name for p in root.iterdir() if p.suffix.lower() == ".csv" and not p.name.startswith("."))
+    tables = [p.name for p in _csv_files(root)]
     if len(tables) != 1: raise ParameterError(f"data={str(data)!r}: the folder must hold one CSV with a row a box, and it holds {', '.join(tables) or 'none'}.")
     rows, name = read_rows(root/tables[0]), tables[0]
     columns = {c for r in rows for c in r}
@@ -610,28 +614,204 @@ def status_of(
     said = [s for s in ("benign", "malignant") if s in name.lower()]
     return said[0] if len(said) == 1 else ""
 
+# %% ../nbs/01a_archives.ipynb #53c0a5d9
+def pictures_and_outlines(
+    folder    # searched through, subfolders included
+):            # paths of the pictures, and paths of the masks, both in the order of their names
+    "The pictures of a folder, and the outlines among them, whose names end in `_mask`"
+    files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in PICTURES)
+    masks = [p for p in files if p.stem.lower().endswith("_mask")]
+    return sorted(set(files)-set(masks)), masks
+
+def _inside_of(root, path): return str(path.relative_to(root))
+
+def _own_outlines(root, pictures, masks):
+    "The mask of each picture, by the picture's path without its suffix, and rejections of masks that belong to none"
+    own, rejected, known = {}, [], {p.with_suffix("") for p in pictures}
+    for m in masks:
+        whose = m.parent/m.stem[:-len("_mask")]
+        if whose not in known: reason = f"an outline, but there is no picture {whose.name} next to it"
+        elif whose in own: reason = f"its picture has an outline already, {own[whose].name}"
+        else: own[whose] = m; continue
+        rejected.append(("mask", m.stem, _inside_of(root, m), reason))
+    return own, rejected
+
+# %% ../nbs/01a_archives.ipynb #e59094f3
+def resized(
+    img,          # (H,W) uint8
+    size:int=128  # side of the result, in pixels
+) -> np.ndarray:  # (size,size) uint8
+    "A picture at the size of a patch: shrunk by averaging, enlarged by interpolation"
+    (h, w), way = img.shape, Image.Resampling
+    small = np.rint(Image.fromarray(img.astype(np.float32)).resize((min(w, size), min(h, size)), way.BOX))
+    return np.asarray(Image.fromarray(small.astype(np.uint8)).resize((size, size), way.BILINEAR))
+
+def _outline(mask, shape, size):
+    "The share of each pixel inside the lesion, and None; or None and the reason"
+    try: img = read_picture(mask)
+    except ValueError as e: return None, str(e)
+    if img.shape != shape: return None, f"it has {img.shape[1]}x{img.shape[0]} pixels, its picture {shape[1]}x{shape[0]}"
+    if not img.max() > 0: return None, "it is empty: no pixel is inside the lesion"
+    return resized(np.rint(np.clip(img, 0, None)*(255/img.max())).astype(np.uint8), size), None
+
+# %% ../nbs/01a_archives.ipynb #a452365d
+_RESERVED = {"label", "lesion", "image", "archive", "clipped", "size", *BOX}     # a table must not change these
+_FILLED = {"id", "file", "patient", "status", "laterality", "view", "study", *KINDS}
+
+def _names_patches(file):
+    "Whether a CSV has the columns of a table of patches"
+    with open(file, encoding="utf-8-sig", errors="replace") as f: head = re.sub("[\0\ufffd]", "", f.readline())
+    names = {n.strip().lower() for n in next(csv.reader([head], delimiter=_separator(head)), [])}
+    return "patient" in names and bool(names & {"id", "file"})
+
+def patch_table(
+    folder    # with pictures
+):            # the table's name and its rows, as `read_rows` gives them; empty for a folder without
+    "The table of a folder of patches: its one CSV that has a column `patient` and a column `id` or `file`"
+    fitting = [p for p in _csv_files(Path(folder)) if _names_patches(p)]
+    if not fitting: return "", []
+    name = ", ".join(p.name for p in fitting)
+    if len(fitting) > 1: raise ParameterError(f"{name} each have a column patient and a column id or file: leave one of them in the folder.")
+    rows = read_rows(fitting[0])
+    if not rows: raise ParameterError(f"{name} has no rows below its first line.")
+    if "patient" not in rows[0]: raise ParameterError(f"{name} is not text in UTF-8: save it again as CSV in UTF-8.")
+    return name, rows
+
+# %% ../nbs/01a_archives.ipynb #7f010ab7
+def _finder(root, pictures):
+    "A function that gives the pictures a word may mean: a path, a path without its ending, a name, a name without"
+    levels = [defaultdict(list) for _ in range(4)]
+    for p in pictures:
+        path = p.relative_to(root)
+        words = path.as_posix(), path.with_suffix("").as_posix(), path.name, path.stem
+        for level, word in zip(levels, words): level[word].append(p)
+    return lambda word: next((level[word] for level in levels if word in level), [])
+
+_TORN = "it has more cells than the first line has names: put quotation marks around texts that hold the separator"
+
+def _named_rows(name, rows):
+    "Number, id, the word for the picture and cells of each row that names one; and rejections of the others"
+    named, rejected = [], []
+    for n, row in enumerate(rows, 2):
+        torn, word = row.pop(""), row.get("file") or row.get("id")
+        if torn: rejected.append(("row", f"row {n}", name, _TORN))
+        elif word: named.append((n, row.get("id") or word, Path(word.replace("\\", "/")).as_posix(), row))
+        elif any(row.values()): rejected.append(("row", f"row {n}", name, "it names no picture"))
+    return named, rejected
+
+def _row_pictures(root, name, rows, pictures):
+    "The rows that mean one picture each, rejections of the others, and the pictures that were meant"
+    named, rejected = _named_rows(name, rows)
+    find, found, meant = _finder(root, pictures), [], set()
+    for n, lesion, word, row in named:
+        theirs = find(word)
+        meant.update(theirs)
+        if len(theirs) == 1: found.append(dict(n=n, lesion=lesion, picture=theirs[0], row=row)); continue
+        several = f"may mean {len(theirs)} pictures: {', '.join(_inside_of(root, p) for p in theirs)}"
+        rejected.append(("image", lesion, word, f"row {n} of {name} {several if theirs else f'names it, {NOT_THERE}'}"))
+    return found, rejected, meant
+
+def _without_repeats(root, name, found, key, word):
+    "Rows of which there is one for each value of `key`, which is called `word`, and rejections of the others"
+    groups, kept, rejected = defaultdict(list), [], []
+    for f in found: groups[f[key]].append(f)
+    for same in groups.values():
+        numbers, alike = [str(f["n"]) for f in same], all(f["row"] == same[0]["row"] for f in same)
+        differ = f"rows {', '.join(numbers)} of {name} give one {word} and differ"
+        why = f"row {numbers[0]} of {name} is repeated" if alike else differ
+        kept += same[:alike]
+        rejected += [("image", f["lesion"], _inside_of(root, f["picture"]), why) for f in same[alike:]]
+    return kept, rejected
+
+# %% ../nbs/01a_archives.ipynb #75ac5f72
+def _word(row, column):
+    "A cell in lower-case letters; empty where its value is missing"
+    text = row.get(column, "").lower()
+    return "" if text in ("nan", "na", "n/a", "null") else text
+
+def _status(row, where):
+    "Benign, malignant, normal or empty, and a rejection of any other word"
+    said = _word(row, "status") or _word(row, "pathology")
+    status = status_word(said).replace(" ", "_").replace("benign_without_callback", "benign")
+    if status in ("", "benign", "malignant", "normal"): return status, []
+    return "", [("status", *where, f"{said} is neither benign nor malignant; the lesion is kept without a status")]
+
+def _side(row, where):
+    "L, R or empty, and a rejection of any other word"
+    said = _word(row, "laterality") or _word(row, "side")
+    if said in ("", "l", "left", "r", "right"): return said[:1].upper(), []
+    return "", [("laterality", *where, f"{said} is neither left nor right; the lesion is kept without a laterality")]
+
+def _row_kinds_or(row, where, kind):
+    "What the lesion is by its row, or `kind` where it is given; and a rejection of words that are no kind"
+    return ({k: k == kind for k in KINDS}, []) if kind else _row_kinds({c: _word(row, c) for c in row}, where)
+
+def _row_labels(root, name, found, kind):
+    "What a row fills of a set's own columns, or None; and rejections. `kind` is empty where the table tells it"
+    row, picture, said = found["row"], _inside_of(root, found["picture"]), f"row {found['n']} of {name}"
+    where = found["lesion"], picture
+    (status, odd), (laterality, odd_side) = _status(row, where), _side(row, where)
+    if not _word(row, "patient"): return None, [("image", *where, f"{said} names no patient, and folds are divided by patients")]
+    if status == "normal": return None, [("image", *where, f"{said} calls it normal, and a folder of patches holds lesions")]
+    kinds, odd_kind = _row_kinds_or(row, where, kind)
+    if not {"status", "pathology"} & set(row): status = status_of(picture)
+    own = dict(patient=row["patient"], image=picture, lesion=found["lesion"], study=row.get("study", ""))
+    return {**own, **kinds, "status": status, "laterality": laterality, "view": _word(row, "view").upper()}, odd+odd_side+odd_kind
+
+# %% ../nbs/01a_archives.ipynb #83434712
+def _values(texts):
+    "Whole numbers or numbers where all of a column are, else its texts; 007 is a name and no number"
+    whole = "-?(0|[1-9][0-9]{0,15})"
+    for pattern, kind in ((whole, int), (whole+r"(\.[0-9]+)?(e[-+]?[0-9]{1,2})?", float)):
+        if all(re.fullmatch(pattern, t) for t in texts): return [kind(t) for t in texts]
+    return texts
+
+_TAKEN = "a set of patches uses this name for something else: the column is not used, give it another name"
+
+def _labels_of_table(root, name, rows, pictures, kind):
+    "For each picture with a usable row, by name: the picture, its columns and its labels; and rejections"
+    columns = [c for c in rows[0] if c]
+    found, rejected, meant = _row_pictures(root, name, rows, pictures)
+    for key, word in dict(lesion="id", picture="picture").items():
+        found, again = _without_repeats(root, name, found, key, word); rejected += again
+    found, told = sorted(found, key=lambda f: f["picture"]), "" if {"kind", *KINDS} & set(columns) else kind
+    filled = [_row_labels(root, name, f, told) for f in found]
+    rejected += [r for _, odd in filled for r in odd]
+    rejected += [("column", c, name, _TAKEN) for c in columns if c in _RESERVED]
+    alone = [p for p in pictures if p not in meant]
+    rejected += [("file", p.stem, _inside_of(root, p), f"on disk, but no row of {name} names it") for p in alone]
+    own = [c for c in columns if c not in _RESERVED | _FILLED]
+    return [(f["picture"], labels, {c: _word(f["row"], c) for c in own}) for f, (labels, _) in zip(found, filled) if labels], rejected
+
+def _labels_of_names(root, pictures, pattern, kind):
+    "The same for a folder without a table: patient and status are read from the files' names"
+    kinds = {k: k == kind for k in KINDS}
+    told = [dict(patient=patient_of(p.name, pattern), image=_inside_of(root, p), status=status_of(p.name)) for p in pictures]
+    return [(p, {**labels, **kinds}, {}) for p, labels in zip(pictures, told)], []
+
 # %% ../nbs/01a_archives.ipynb #1e7df2dd
 def read_patches(
-    data,                        # a folder of patch images, searched through
-    pattern:str=PATIENT_PATTERN, # where in a file's name the patient stands
-    kind:str="mass",             # what the patches show
+    data,                        # a folder of patch images, searched through; with a table of labels, or without
+    pattern:str=PATIENT_PATTERN, # without a table: where the patient is in a file's name
+    kind:str="mass",             # what the patches show, unless a table tells
     size:int=128                 # side to which they are resized, in pixels
 ) -> PatchSet:
-    "A folder of ready-made lesion patches"
+    "A folder of ready-made lesion patches, with the outlines and the labels that it has"
     root = existing_folder(data)
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in PICTURES)
-    if not files: raise ParameterError(f"data={str(data)!r}: the folder holds no picture ({', '.join(PICTURES)}).")
+    pictures, masks = pictures_and_outlines(root)
+    if not pictures: raise ParameterError(f"data={str(data)!r}: the folder holds no picture ({', '.join(PICTURES)}).")
     check_choice("kind", kind, KINDS)
-    pixels, rows, rejected = [], [], []
-    for p in files:
-        patient, name = patient_of(p.name, pattern), str(p.relative_to(root))
-        try: pixels.append(np.asarray(Image.fromarray(_grey(read_picture(p))).resize((size, size), Image.Resampling.BILINEAR)))
-        except ValueError as e: rejected.append(("image", name, name, str(e))); continue
-        rows.append((patient, name, status_of(p.name)))
-    if not rows: raise ValueError(f"None of the {len(files)} pictures in {root} can be read: {rejected[0][3]}")
-    patient, image, status = zip(*rows)
-    ps = patch_set(np.stack(pixels), patient=patient, image=image, status=status, archive="patches", **{kind: True})
-    return _with_info(ps, rejected, kind)
+    (name, rows), (own, alone) = patch_table(root), _own_outlines(root, pictures, masks)
+    if name and pattern != PATIENT_PATTERN: raise ParameterError(f"pattern={pattern!r} is not needed, since {name} names the patients: leave it empty.")
+    if name: labels, rejected = _labels_of_table(root, name, rows, pictures, kind)
+    else: labels, rejected = _labels_of_names(root, pictures, pattern, kind)
+    read = [_read_patch(root, p, own.get(p.with_suffix("")), size) for p, *_ in labels]
+    rejected += [r for *_, why in read for r in why]+alone
+    labels, read = ([x for x, r in zip(part, read) if r[0] is not None] for part in (labels, read))
+    if not read: raise ValueError(f"None of the {len(pictures)} pictures in {root} can be used: {rejected[0][3]}")
+    pixels, outlines = np.stack([r[0] for r in read]), _stacked([r[1] for r in read])
+    ps = patch_set(pixels, outlines, archive="patches", **_columns([filled for _, filled, _ in labels]))
+    return _with_info(_with_labels(ps, name, [own for *_, own in labels]), rejected, kind)
 
 # %% ../nbs/01a_archives.ipynb #e90778fc
 def _grey(img):
@@ -640,9 +820,37 @@ def _grey(img):
     from mammogan.dataset import stretch
     return stretch(img.astype(np.float32), img.min(), img.max())
 
+def _read_patch(root, picture, mask, size):
+    "A patch and its outline, or None in their places, and rejections"
+    name = _inside_of(root, picture)
+    try: img = _grey(read_picture(picture))
+    except ValueError as e: return None, None, [("image", name, name, str(e))]
+    outline, why = (None, None) if mask is None else _outline(mask, img.shape, size)
+    lost = [("mask", mask.stem, _inside_of(root, mask), f"{why}; the patch is kept without an outline")] if why else []
+    return resized(img, size), outline, lost
+
+def _stacked(outlines):
+    "(N,S,S) outlines, with zeros for a patch that has none; None where no patch has one"
+    there = next((o for o in outlines if o is not None), None)
+    return None if there is None else np.stack([np.zeros_like(there) if o is None else o for o in outlines])
+
+def _columns(rows): return {c: [r[c] for r in rows] for c in rows[0]}
+
+def _with_labels(ps, name, labels):
+    "Add the columns of a table that a set does not have itself"
+    if not name: return ps
+    values = {c: _values(texts) for c, texts in _columns(labels).items()}
+    ps.rows = pd.concat([ps.rows, pd.DataFrame(values, index=ps.rows.index)], axis=1)
+    ps.info = dict(table=dict(file=name, columns=list(values)))
+    return ps
+
 def _with_info(ps, rejected, kind):
+    "Add what was left out, the account and the fingerprint"
     ps.rejected = rejections(rejected)
-    ps.info = dict(archive="patches", positives=kind, fingerprint=fingerprint(ps.pixels, ps.rows.to_dict("list")),
-                   account=dict(images=len(ps)+len(rejected), images_used=len(ps), images_rejected=len(rejected), lesions=len(ps)+len(rejected), lesions_used=len(ps),
-                                lesions_rejected=len(rejected), normals=0, patients=len(ps.patients)))
+    lost, used = int((ps.rejected.what == "image").sum()), len(ps)
+    sums = {f"{n}{part}": v for n in ("images", "lesions") for part, v in {"": used+lost, "_used": used, "_rejected": lost}.items()}
+    positives = kind if ps.rows[kind].all() else "mass" if ps.rows.mass.any() else "any"
+    outlines = [] if ps.outlines is None else [ps.outlines]
+    ps.info = dict(archive="patches", positives=positives, fingerprint=fingerprint(ps.pixels, ps.rows.to_dict("list"), *outlines),
+                   account=dict(sums, normals=0, patients=len(ps.patients)), **ps.info)
     return ps

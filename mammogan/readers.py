@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from .archives import pictures_and_outlines
 from .core import check_choice, check_number, fingerprint, ParameterError, replacing, rng
 from .dataset import KINDS, load_patches
 from .normalisation import stretch
@@ -39,7 +40,7 @@ def _from_patch_set(folder, kind):
     return Pictures([f"{r.image} {r.lesion}".strip() for r in ps.rows.itertuples()], list(ps.rows.patient.astype(str)), read)
 
 def _from_folder(folder):
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES)
+    files, _ = pictures_and_outlines(folder)
     def read(i):
         img = read_picture(files[i])
         return img if img.dtype == np.uint8 else stretch(img.astype(np.float32), img.min(), img.max())

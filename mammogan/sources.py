@@ -85,7 +85,7 @@ def open_patches(
     seed:int=0,                    # seed of phantoms and of normal patches
     workers:int=1,                 # processes; they change nothing but the time
     normals:str="",                # `matched` or `native`; empty for the preset's
-    pattern:str="",                # for `patches` that are pictures: where the patient stands in a file's name; empty for `PATIENT_PATTERN`
+    pattern:str="",                # for pictures of `patches` without a table: where the patient is in a file's name; empty for `PATIENT_PATTERN`
     selection:str="",              # `paper` or `none`; empty for what suits the archive
     positives:str="",              # which lesions a study takes: a kind, `both`, `any`; empty for what suits the archive
     out="",                        # the folder of the set; empty for one in `MAMMOGAN_HOME`
@@ -104,14 +104,13 @@ def open_patches(
 
 # %% ../nbs/01d_sources.ipynb #28761c44
 def cut_patches(
-    data, pattern:str="",   # a folder; where the patient stands in a picture's name, empty for `PATIENT_PATTERN`
+    data, pattern:str="",   # a folder; without a table, where the patient is in a picture's name, empty for `PATIENT_PATTERN`
     **asked                 # what else `open_patches` was asked for: it comes too late
 ) -> PatchSet:
-    "Patches that are cut already: a set that `mammogan_prepare` made, or pictures of lesions"
+    "Patches that are cut already: a set on disk, or pictures of lesions with their table and outlines"
     late = [f"{name}={value!r}" for name, value in asked.items() if value not in (None, "")]
     if late: raise ParameterError(f"{late[0]} cannot be chosen with source='patches', whose patches are cut already: leave it empty, or prepare them anew.")
     return load_patches(data) if data and (Path(data)/"dataset.json").is_file() else read_patches(data, pattern or PATIENT_PATTERN)
-
 
 # %% ../nbs/01d_sources.ipynb #d2209733
 def figure_facts(

@@ -53,6 +53,16 @@ def test_patches_without_normal_tissue_cannot_make_a_study(masses):
     with pytest.raises(ParameterError, match="no normal tissue"): study_sets(masses, 100)
 
 
+def test_the_outlined_masses_have_their_labels(real_data):
+    if not (real_data/"cbis-masses").is_dir(): pytest.skip("MAMMOGAN_DATA has no cbis-masses")
+    ps = open_patches("patches", real_data/"cbis-masses")
+    assert len(ps) == 844 and len(ps.patients) == 535 and ps.rejected.empty
+    assert ps.rows.status.value_counts().to_dict() == ps.rows.pathology.value_counts().to_dict() == dict(benign=443, malignant=401)
+    assert set(ps.rows.laterality) == {"L", "R"} and set(ps.rows["view"]) == {"CC", "MLO"} and ps.rows.birads.dtype.kind == "i"
+    assert ps.rows["shape"].value_counts()["irregular"] == 264 and (ps.rows.margins == "").sum() == 12
+    assert ps.pixels.shape == ps.outlines.shape == (844, 128, 128) and (ps.outlines.max((1, 2)) == 255).all()
+
+
 def test_labels_tape_and_edges_are_not_tissue(real_data):
     "Otsu's mask of a film is one piece of a breast's size, and what shines outside it is left out; the paper's mask takes nearly all of the picture"
     from scipy import ndimage
