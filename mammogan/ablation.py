@@ -14,7 +14,7 @@ import pandas as pd
 
 from .core import check_choice, check_number, keep_table, kept_table, Progress, provenance, results_folder, rng, RunStore
 from .dataset import PatchSet
-from .dcgan import gan_run, GANConfig, GANS, IMPROVEMENTS, load_generator, sample, simulation_lesions
+from .dcgan import BEST, gan_run, GANConfig, GANS, load_generator, sample, simulation_lesions
 from .distances import checkerboard_index, frechet_distance, kernel_distance, Sample, spectral_numbers
 from .experiment import Experiment, own_threshold, run_mode, StudyConfig
 from .features import TEXTURE
@@ -24,8 +24,8 @@ from .training import read_log
 BOTH = dict(ema=.99, augment=("translation", "brightness"))
 
 IDEAS = {"the paper's recipe": {}, "first kernel 6 by 6": dict(first_kernel=6), "kernels of 4 by 4 in D": dict(kernel=4), "bfloat16": dict(precision="bf16"), "beta2 of .999": dict(beta2=.999),
-         "average of G": dict(ema=.99), "augmentation": dict(augment=("translation", "brightness")), "spectral normalisation": dict(norm="spectral"), "hinge loss": dict(loss="hinge"),
-         "relativistic with R1 and R2": dict(loss="relativistic", penalty=1., norm="none"), "classes": dict(classes=("mass", "calcification")),
+         "average of G": dict(ema=.99), "augmentation": dict(augment=("translation", "brightness")),
+        "best": BEST, "classes": dict(classes=("mass", "calcification")),
          "average and augmentation": BOTH, "both and bfloat16": dict(BOTH, precision="bf16"), "both and classes": dict(BOTH, classes=("mass", "calcification"))}
 
 BUDGETS = {k: replace(c, precision="float32") for k, c in dict(
@@ -36,7 +36,7 @@ def chosen_ideas(
     recipes:str="all"   # names from `IDEAS` separated by commas, `best`, or `all`
 ) -> dict:              # name -> what is changed in the paper's settings
     "The recipes that are compared, the paper's first unless another is"
-    known = dict(IDEAS, best=IMPROVEMENTS)
+    known = dict(IDEAS, best=BEST)
     if recipes == "all": return IDEAS
     return {n: known[n] for n in (check_choice("recipes", r.strip(), known) for r in recipes.split(","))}
 

@@ -22,7 +22,7 @@ from .classifier import classification_metrics, ClassifierConfig, CLASSIFIERS, l
 from .copies import copying, figure_copies
 from .core import fingerprint, Progress, provenance, read_json, rng, Run, RunStore, seed_for, write_json
 from .dataset import make_folds, PatchSet
-from .dcgan import IMPROVEMENTS, load_generator, sample, simulation_lesions, simulate_lesions
+from .dcgan import load_generator, RECIPES, sample, simulation_lesions, simulate_lesions
 from .distances import beside_floor, distance_and_floor, few_threads, frechet, kernel_distance, kid_subsets, manifolds, mixing, Sample, spectral, spectral_numbers, two_sample
 from .drawing import GROUPS, paper_style, patch_grid
 from .experiment import Experiment, experiment_fakes, own_threshold, run_experiments, run_mode, STUDIES

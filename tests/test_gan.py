@@ -12,10 +12,11 @@ from mammogan import dcgan
 from mammogan.core import fingerprint, identity, RunStore
 from mammogan.dcgan import adversarial_step, Discriminator, epochs_of, GANConfig, GANRun, GANS, Generator, start_weights, train_dcgan
 from mammogan.training import read_log, torch_rng
+from mammogan.wavelets import fit_whitening
 
 PLAIN = GANConfig(base=2, nz=8, batch=8, steps=12, precision="float32")
-IDEAS = dict(loss="relativistic", penalty=1., norm="spectral", augment=("translation", "brightness", "cutout"), ema=.9, classes=("mass", "calcification"))
-EACH = {**{k: {k: v} for k, v in IDEAS.items()}, "hinge": dict(loss="hinge"), "no norm": dict(norm="none"), "kernel": dict(kernel=4), "all": IDEAS}
+IDEAS = dict(penalty=1., norm="none", augment=("translation", "brightness"), ema=.9, classes=("mass", "calcification"), kernel=4, wavelets=True, batch_spread=True)
+EACH = {**{k: {k: v} for k, v in IDEAS.items()}, "all": dict(IDEAS, penalty_every=2)}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_paper_is_the_protocol():
     c = GANS["paper"]
     assert (c.base, c.nz, c.batch, c.epochs, c.steps) == (45, 200, 64, 1000, 0) and epochs_of(c, 4536) == 1000
     assert (c.lr_g, c.lr_d, c.beta1, c.beta2, c.decay, c.decay_g, c.decay_d, c.smooth, c.flips) == (4e-4, 2e-4, 0., .99, .99, 10, 8, (.7, 1.), True)
-    assert set(asdict(c))-set(identity(c)) == {"loss", "penalty", "norm", "augment", "ema", "classes", "kernel"}
+    assert set(asdict(c))-set(identity(c)) == {"penalty", "penalty_every", "norm", "augment", "ema", "classes", "kernel", "wavelets", "batch_spread"}
 
 
 def test_identities_are_those_of_before_the_later_fields():
@@ -52,7 +53,8 @@ def test_identities_are_those_of_before_the_later_fields():
 def test_each_idea_changes_only_what_it_may(name):
     "Both networks learn, each by its own step; nothing gets a gradient that it should not keep"
     c = replace(PLAIN, **EACH[name])
-    model = dcgan.networks(c, 0, KINDS if c.classes else None)
+    pixels = torch.randint(256, (24, 128, 128), generator=torch_rng(0, "patches")).byte().numpy()
+    model = dcgan.networks(c, 0, KINDS if c.classes else None, fit_whitening(pixels) if c.wavelets else None)
     before = {n: [p.clone() for p in part.parameters()] for n, part in model.named_children()}
     real, kinds = torch.rand(8, 1, 128, 128, generator=torch_rng(1))*2-1, torch.tensor(KINDS[:8]).float() if c.classes else None
     change = (lambda x: dcgan.augmented(x, c.augment, chance)) if c.augment else None
@@ -60,7 +62,7 @@ def test_each_idea_changes_only_what_it_may(name):
         chance = torch_rng(0)
         opts = {n: torch.optim.Adam(getattr(model, n).parameters(), 0. if n == frozen else 1e-3) for n in "GD"}
         start = {n: [p.clone() for p in getattr(model, n).parameters()] for n in "GD"}
-        losses = adversarial_step(model.G, model.D, opts["G"], opts["D"], real, torch.randn(8, 8, generator=torch_rng(2)), .9, "float32", c.loss, c.penalty, change, kinds)
+        losses = adversarial_step(model.G, model.D, opts["G"], opts["D"], real, torch.randn(8, 8, generator=torch_rng(2)), .9, "float32", c.penalty, change, kinds)
         moved = {n: any((p != q).any() for p, q in zip(getattr(model, n).parameters(), start[n])) for n in "GD"}
         assert moved == {"G": frozen != "G", "D": frozen != "D"} and all(torch.isfinite(v) for v in losses.values())
         assert all(p.requires_grad for n in "GD" for p in getattr(model, n).parameters())
@@ -69,14 +71,29 @@ def test_each_idea_changes_only_what_it_may(name):
 
 def test_r1_is_what_it_says():
     "A penalty so large that D learns nothing else makes D flat"
-    g, d = start_weights(Generator(2, 5), 0, "G"), start_weights(Discriminator([2]*5, batch_norm=False), 0, "D", 0)
+    g, d = start_weights(Generator(2, 5), 0, "G"), start_weights(Discriminator([2]*5, batch_norm=False), 0, "D")
     og, od = torch.optim.Adam(g.parameters(), 0.), torch.optim.Adam(d.parameters(), 1e-2)
     real = torch.rand(8, 1, 128, 128, generator=torch_rng(0))*2-1
     def slope():
         x = real.clone().requires_grad_(); return dcgan.squared_slope(d(x), x).item()
     before = slope()
-    for i in range(20): adversarial_step(g, d, og, od, real, torch.randn(8, 5, generator=torch_rng(i)), .9, loss="relativistic", penalty=1e4)
+    for i in range(20): adversarial_step(g, d, og, od, real, torch.randn(8, 5, generator=torch_rng(i)), .9, penalty=1e4)
     assert slope() < before/10
+
+
+def test_the_penalty_is_due_every_so_many_steps_and_counts_as_many_times(patches, tmp_path, monkeypatch):
+    given, step = [], dcgan.adversarial_step
+    def noted(*args): given.append(args[8]); return step(*args)
+    monkeypatch.setattr(dcgan, "adversarial_step", noted)
+    train_dcgan(patches, replace(PLAIN, steps=6, norm="none", penalty=.5, penalty_every=4), 0, tmp_path, show=False)
+    assert given == [2., 0., 0., 0., 2., 0.]
+
+
+def test_r1_of_the_best_recipe_is_measured_on_whitened_bands(patches):
+    d = start_weights(Discriminator([2]*4, batch_norm=False, kernel=4, wavelets=True, batch_spread=True), 0, "D")
+    d.whitening = fit_whitening(patches)
+    view = d.view(torch.from_numpy(patches).unsqueeze(1)/127.5-1)
+    assert view.shape == (24, 4, 64, 64) and torch.allclose(view.square().mean((0, 2, 3)), torch.ones(4), atol=1e-3)
 
 
 KILL = """
