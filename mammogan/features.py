@@ -8,10 +8,11 @@ __all__ = ['ENDINGS', 'INCEPTION', 'TEXTURE', 'FEATURES', 'Pictures', 'how_many'
            'inception_file', 'inception_network', 'random_inception', 'JoinedConvolution', 'join_convolutions',
            'GreyInception', 'InceptionRunner', 'side_by_side', 'inception_features', 'inception_extractor',
            'FeatureClassifierRun', 'feature_classifier', 'classifier_extractor', 'own_classifier_extractor',
-           'haar_step', 'texture_features', 'dinov2_extractor', 'radiomics_extractor', 'extractors_for']
+           'efficientnet_extractor', 'haar_step', 'texture_features', 'dinov2_extractor', 'radiomics_extractor',
+           'extractors_for']
 
 # %% ../nbs/02c_features.ipynb #0c253ba1
-import copy, hashlib, importlib, os, re, tempfile
+import copy, importlib, os, re, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from PIL import Image
 from torch import nn
 
 from .archives import PATIENT_PATTERN
-from .classifier import classification_metrics, ClassifierConfig, CLASSIFIERS, lesion_features, lesion_scores, load_classifier, save_classifier, train_classifier
+from .classifier import classification_metrics, ClassifierConfig, CLASSIFIERS, hash_begins, IMAGENET, imagenet_body, lesion_features, lesion_scores, load_classifier, save_classifier, train_classifier
 from .core import check_choice, fingerprint, home, ParameterError, Progress, read_json, replacing, rng, Run, RunStore, seed_for
 from .dataset import load_patches, make_folds, PatchSet, rejections
 
@@ -161,9 +162,6 @@ def kept_features(
 # %% ../nbs/02c_features.ipynb #15c8d44b
 INCEPTION = "pt_inception-2015-12-05-6726825d.pth"   # pytorch-fid's weights; the digits begin the file's SHA-256
 
-def _hash_begins(path):
-    with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()[:8] if hasattr(hashlib, "file_digest") else hashlib.sha256(f.read()).hexdigest()[:8]
-
 def inception_file(
     download:bool=False    # may it be fetched when it is not there?
 ):                         # a path, or None
@@ -174,7 +172,7 @@ def inception_file(
     if not path.is_file():
         if not download: return None
         _fetch_inception(path)
-    if (found := _hash_begins(path)) == "6726825d": return path
+    if (found := hash_begins(path)) == "6726825d": return path
     raise ParameterError(f"{f'MAMMOGAN_INCEPTION={given}' if given else path} is not {INCEPTION}: its SHA-256 begins {found}, not 6726825d.")
 
 def _fetch_inception(path):
@@ -295,7 +293,7 @@ def inception_extractor(
     def compute(pixels):
         if not runner: runner.append(InceptionRunner(weights, precision))
         return runner[0](pixels)
-    return Extractor("Inception" if precision == "float32" else f"Inception in {precision}", compute, f"inception-{_hash_begins(weights)}-{precision}-1")
+    return Extractor("Inception" if precision == "float32" else f"Inception in {precision}", compute, f"inception-{hash_begins(weights)}-{precision}-1")
 
 # %% ../nbs/02c_features.ipynb #3f62550b
 @dataclass(frozen=True)
@@ -345,6 +343,21 @@ def own_classifier_extractor(
     folder = feature_classifier(store, ps, config, seed)
     m = read_json(folder/"metrics.json")
     return classifier_extractor(folder, f"trained on {m['lesions']} lesions of {m['training_patients']} patients of this set, AUC {m['auc']:.2f} on others")
+
+# %% ../nbs/02c_features.ipynb #5a1c0f02
+def efficientnet_extractor(
+    batch:int=4    # patches at a time; more do not stay in a processor's cache
+) -> Extractor:
+    "EfficientNet-Lite0's last feature maps, averaged over positions: 1,280 numbers learned on ImageNet"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    body = imagenet_body("efficientnet").to(device)
+    @torch.inference_mode()
+    def features(part): return body(part.to(device, torch.float32).div(255)).mean((2, 3)).cpu()
+    def compute(pixels):
+        parts = torch.from_numpy(np.ascontiguousarray(pixels)).unsqueeze(1).split(batch)
+        found = (side_by_side if device.type == "cpu" else map)(features, parts)
+        return torch.cat(list(Progress(found, total=len(parts), desc="EfficientNet"))).numpy()
+    return Extractor("EfficientNet-Lite0 (ImageNet)", compute, IMAGENET["efficientnet"].removesuffix(".pth")+"-1")
 
 # %% ../nbs/02c_features.ipynb #9bd32fe6
 def haar_step(
@@ -412,7 +425,7 @@ def radiomics_extractor(
     return Extractor("radiomics (frd-score)", compute, "radiomics-v1-1", scaled=True)
 
 # %% ../nbs/02c_features.ipynb #56082f65
-FEATURES = ("auto", "inception", "inception-bf16", "classifier", "texture", "dinov2", "radiomics")
+FEATURES = ("auto", "inception", "inception-bf16", "classifier", "texture", "efficientnet", "dinov2", "radiomics")
 
 def extractors_for(
     names:str,               # some of `FEATURES`, separated by blanks
@@ -431,4 +444,4 @@ def _extractor(name, patches, classifier, runs, seed):
     if name == "classifier" and classifier: return classifier_extractor(classifier, Path(classifier).name)
     if name == "classifier" and patches is None: raise ParameterError("features='classifier' needs a set of patches with normal tissue to train on, or classifier=<a folder with classifier.safetensors>.")
     if name == "classifier": return own_classifier_extractor(RunStore(runs), patches, seed=seed)
-    return dict(texture=lambda: TEXTURE, dinov2=dinov2_extractor, radiomics=radiomics_extractor)[name]()
+    return dict(texture=lambda: TEXTURE, efficientnet=efficientnet_extractor, dinov2=dinov2_extractor, radiomics=radiomics_extractor)[name]()
