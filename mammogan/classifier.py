@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['CHANNELS', 'IMAGENET', 'NETWORKS', 'CLASSIFIERS', 'lesion_classifier', 'PatchResNet', 'resnet_classifier',
-           'hash_begins', 'imagenet_file', 'imagenet_state', 'ImageNetBody', 'imagenet_body', 'ClassifierConfig',
-           'start_classifier', 'run_network', 'lesion_scores', 'lesion_features', 'classification_metrics',
-           'best_threshold', 'threshold_for', 'patient_draws', 'bootstrap_interval', 'RateDecay', 'LossNote',
-           'KeepBest', 'OutOfPatience', 'train_classifier', 'Precision', 'save_classifier', 'load_classifier']
+           'hash_begins', 'imagenet_file', 'imagenet_state', 'ImageNetBody', 'imagenet_body', 'ImageNetClassifier',
+           'imagenet_classifier', 'ClassifierConfig', 'start_classifier', 'run_network', 'lesion_scores',
+           'lesion_features', 'classification_metrics', 'best_threshold', 'threshold_for', 'patient_draws',
+           'bootstrap_interval', 'RateDecay', 'LossNote', 'KeepBest', 'OutOfPatience', 'HeadFirst', 'train_classifier',
+           'Precision', 'save_classifier', 'load_classifier']
 
 # %% ../nbs/02a_classifier.ipynb #11494be9
 import hashlib, importlib
@@ -134,8 +135,34 @@ def imagenet_body(
     state = imagenet_state(network, path, begins)
     return ImageNetBody(network).load_imagenet(state).eval().to(memory_format=torch.channels_last)
 
+# %% ../nbs/02a_classifier.ipynb #5a1c0e10
+class ImageNetClassifier(nn.Module):
+    "A network that can load ImageNet weights, for patches (N,1,128,128) in [0,1] to one logit each, (N,)"
+    batch = 4     # patches at a time that a processor scores: more do not stay in its cache
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.frozen, self.body = network, False, ImageNetBody(network)
+        self.channels = [self.body.channels]
+        self.head = nn.Linear(self.body.channels, 1)
+
+    def forward(self, x):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen): features = self.body(x).mean((2, 3))
+        return self.head(features).flatten()
+
+@torch.no_grad()
+def imagenet_classifier(
+    network:str="efficientnet",   # one of `IMAGENET`
+    seed:int=0                    # of the head's initial weights
+) -> ImageNetClassifier:
+    "A network with ImageNet weights and a new head"
+    state = imagenet_state(network)
+    net, chance = ImageNetClassifier(network), torch_rng(seed, "weights", network)
+    net.body.load_imagenet(state)
+    nn.init.uniform_(net.head.weight, -net.channels[0]**-.5, net.channels[0]**-.5, generator=chance); nn.init.zeros_(net.head.bias)
+    return net
+
 # %% ../nbs/02a_classifier.ipynb #f6e33696
-NETWORKS = ("paper", "resnet18")
+NETWORKS = ("paper", "resnet18", *IMAGENET)
 
 @dataclass(frozen=True)
 class ClassifierConfig:
@@ -153,11 +180,14 @@ class ClassifierConfig:
     threads:int = 1            # torch threads; other numbers give other bytes
     network:str = added("paper")          # one of `NETWORKS`
     threshold_rule:str = added("fixed")   # `fixed`: `threshold` as it stands; `validation`: the best F1's on the validation patches
+    head_epochs:int = added(5)            # of a network in `IMAGENET`: so many epochs train its head alone
+    finetune:float = added(.1)            # the rate after them, as a share of what it would be
 
     def __post_init__(self):
         check_choice("network", self.network, NETWORKS); check_choice("threshold_rule", self.threshold_rule, ("fixed", "validation"))
         for name in ("batch", "epochs", "threads"): check_number(name, getattr(self, name))
-        check_number("patience", self.patience, low=0)
+        for name in ("patience", "head_epochs"): check_number(name, getattr(self, name), low=0)
+        check_number("finetune", self.finetune, low=0, whole=False)
         object.__setattr__(self, "precision", choose_precision(self.precision))
         object.__setattr__(self, "channels", tuple(self.channels))
 
@@ -170,6 +200,7 @@ def start_classifier(
     config:ClassifierConfig, seed:int=0    # which network, and which chance
 ) -> nn.Module:
     "The classifier of some settings before it has learned anything"
+    if config.network in IMAGENET: return imagenet_classifier(config.network, seed)
     return resnet_classifier(seed) if config.network == "resnet18" else lesion_classifier(seed, config.channels)
 
 # %% ../nbs/02a_classifier.ipynb #c627890e
@@ -177,10 +208,12 @@ def start_classifier(
 def run_network(
     net, pixels:np.ndarray,   # (N,128,128) uint8
     of,                       # what to compute of a batch (B,1,128,128) in [0,1]
-    precision="float32", batch=256   # numbers that it computes with, and patches at a time
+    precision="float32",   # or `bf16`
+    batch:int=0             # patches at a time; 0 for what suits the network
 ) -> np.ndarray:
     "A function of the network over patches, in evaluation mode"
     device, was, out = next(net.parameters()).device, net.training, []
+    batch = batch or (getattr(net, "batch", 256) if device.type == "cpu" else 256)
     net.eval()
     for i in range(0, len(pixels), batch):
         x = torch.tensor(pixels[i:i+batch]).unsqueeze(1).to(device).float()/255
@@ -303,7 +336,18 @@ class OutOfPatience(Callback):
     def after_epoch(self):
         c, best = self.learn.config, self.learn.keep_best
         steps = (self.epoch+1)*len(self.dls.train)
-        if c.patience and self.epoch-best.epoch_of_best >= c.patience and steps >= c.min_steps: raise CancelFitException()
+        since = max(best.epoch_of_best, c.head_epochs) if c.network in IMAGENET else best.epoch_of_best
+        if c.patience and self.epoch-since >= c.patience and steps >= c.min_steps: raise CancelFitException()
+
+# %% ../nbs/02a_classifier.ipynb #5a1c0e12
+class HeadFirst(Callback):
+    "Train the head alone for `head_epochs`, then the whole network at `finetune` times the rate"
+    order = -4     # after `RateDecay`
+    def before_epoch(self):
+        c, net = self.learn.config, self.learn.model
+        net.frozen = self.epoch < c.head_epochs
+        if not net.frozen: self.learn.opt.set_hyper("lr", c.lr*c.decay**self.epoch*c.finetune)
+    def after_fit(self): self.learn.model.frozen = False
 
 # %% ../nbs/02a_classifier.ipynb #2070a0f5
 def train_classifier(
@@ -321,7 +365,7 @@ def train_classifier(
         net = start_classifier(config, seed).to(device, memory_format=torch.channels_last)
         learn = quiet_learner(DataLoaders(dl, device=device), net, lr=config.lr, loss_func=_loss(config.precision), opt_func=torch_adam(weight_decay=config.weight_decay))
         learn.config, learn.keep_best, log = config, KeepBest(*valid, config), EpochLog(folder)
-        learn.add_cbs([EpochSeed(), RateDecay(config.lr, config.decay), LossNote(), learn.keep_best, log, OutOfPatience(), StepProgress(folder, desc, show=show), Precision()])
+        learn.add_cbs([EpochSeed(), RateDecay(config.lr, config.decay), LossNote(), learn.keep_best, log, OutOfPatience(), StepProgress(folder, desc, show=show), Precision(), *[HeadFirst()]*(config.network in IMAGENET)])
         learn.fit(config.epochs)
         learn.keep_best.after_fit()
     return net.eval(), log.log
@@ -339,7 +383,7 @@ def save_classifier(
     net, folder   # a classifier, and the folder to write to
 ) -> Path:
     "Write a classifier to `classifier.safetensors` in a folder"
-    other = {} if isinstance(net, Discriminator) else dict(network="resnet18")
+    other = {} if isinstance(net, Discriminator) else dict(network=getattr(net, "network", "resnet18"))
     return save_tensors(Path(folder)/"classifier.safetensors", net.state_dict(), channels=net.channels, **other)
 
 def load_classifier(
@@ -347,6 +391,7 @@ def load_classifier(
 ) -> nn.Module:
     "A classifier that `save_classifier` wrote"
     tensors, about = load_tensors(Path(folder)/"classifier.safetensors")
-    net = PatchResNet() if about.get("network") == "resnet18" else Discriminator(about["channels"])
+    network = about.get("network", "paper")
+    net = ImageNetClassifier(network) if network in IMAGENET else PatchResNet() if network == "resnet18" else Discriminator(about["channels"])
     net.load_state_dict(tensors)
     return net.eval().to(memory_format=torch.channels_last)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .classifier import bootstrap_interval, ClassifierConfig, CLASSIFIERS, classification_metrics, lesion_scores, save_classifier, threshold_for, train_classifier
+from .classifier import bootstrap_interval, ClassifierConfig, CLASSIFIERS, classification_metrics, IMAGENET, imagenet_file, lesion_scores, save_classifier, threshold_for, train_classifier
 from .core import check_choice, check_number, dismiss_workers, fingerprint, ParameterError, Progress, read_json, rng, Run, RunStore, seed_for, write_json
 from .dataset import fit_normalisation, make_folds, PatchSet
 from .dcgan import gan_run, GANConfig, GANRun, GANS, load_generator, sample
@@ -263,8 +263,10 @@ def job_cost(
     c = e.config
     if kind == "gan": return .44*(c.gan.base/16)**2*(c.gan.steps*c.gan.batch or c.gan.epochs*len(e.real))/16
     n = len(e.sets.negatives) + e.size*MODES[mode].real + e.fakes*MODES[mode].fakes
-    net = 10 if c.classifier.network == "resnet18" else (c.classifier.channels[0]/9)**2
-    return .22*net*c.classifier.epochs*.6*n/64
+    of, epochs = c.classifier, c.classifier.epochs*.6
+    if of.network in IMAGENET: return (.025*min(epochs, of.head_epochs)+.13*max(0, epochs-of.head_epochs))*n    # a patch with a frozen body, and without
+    net = 10 if of.network == "resnet18" else (of.channels[0]/9)**2
+    return .22*net*epochs*n/64
 
 # %% ../nbs/02b_experiment.ipynb #277566cc
 def failure(
@@ -489,6 +491,8 @@ def run_experiments(
     "Modes of experiments: GANs and the modes that need none first, then the modes with fakes"
     for m in modes: check_choice("modes", m, MODES)
     if not experiments: raise ParameterError("There is no experiment to run: at least one size, one fold and one seed are needed.")
+    left = [e for e in experiments if not all(store.done(e.run(m)) for m in modes)]
+    for network in {e.config.classifier.network for e in left} & set(IMAGENET): imagenet_file(network)     # a missing file stops at once, not after the GANs
     board = (lambda: status_said(grid_status(store, experiments, modes), workers)) if len(experiments) > 1 else None
     for jobs, desc in zip(study_jobs(experiments, modes), ("GANs and real patches", "with fakes")): run_jobs(store, jobs, workers, desc, per_gpu, board)
     return experiment_table(store, experiments, modes, keep_failed)

@@ -40,7 +40,7 @@ def parameter_names(path) -> set:
     return set()
 
 # %% ../nbs/06_reproduce.ipynb #353b464d
-BESIDE = ("00_", "02i_", "07", "08_")    # the foundations, the ablation, the benchmarks and the list of names: the paper's figures need none of them
+BESIDE = ("00_", "02i_", "02j_", "07", "08_")    # the foundations, the ablation, pretrained features, the benchmarks and the list of names: the paper's figures need none of them
 SIMULATED = ("01b_", "01g_", "04b_")     # about simulated mammograms, or with a second archive
 
 def numbered_notebooks(
@@ -355,7 +355,7 @@ def mammogan_study(
     runs:str="",          # the run store; empty for MAMMOGAN_RUNS
     workers:int=2,        # processes
     per_gpu:int=0,        # how many runs share a GPU, where there is one; 0 to let `workers` say
-    network:str="",       # the classifier: `paper` or `resnet18`; empty for the preset's
+    network:str="",       # the classifier: `paper`, `resnet18`, `efficientnet` or `resnet18-imagenet`; empty for the preset's
     threshold:str="",     # `fixed` at one half, or `validation`: the best there; empty for the preset's
     modes:str="all",      # `all` four, or some, and the controls `noise` and `copies`, e.g. "ORG, GAN, copies"
     status:store_true=False,  # only say what is done, running, failed and left; nothing is started
@@ -415,7 +415,7 @@ def mammogan_evaluate(
     real:str="",           # what the generator learned from: a folder that `mammogan_prepare` made, a folder of pictures, or a .npy file of (N,S,S) uint8
     fake:str="",           # what it made: a folder of pictures, or a .npy file
     held:str="",           # real patches of other patients, to ask whether it copies; if there are some
-    features:str="auto",   # some of: auto inception inception-bf16 classifier texture dinov2 radiomics
+    features:str="auto",   # some of: auto inception inception-bf16 classifier texture efficientnet dinov2 radiomics
     classifier:str="",     # for `classifier`: a folder with classifier.safetensors; empty to train one on the real set
     pattern:str="",        # of folders of real pictures: a regular expression with a group (?P<patient>...)
     most:int=5000,         # patches of a set, at most
