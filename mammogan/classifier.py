@@ -208,8 +208,8 @@ def start_classifier(
 def run_network(
     net, pixels:np.ndarray,   # (N,128,128) uint8
     of,                       # what to compute of a batch (B,1,128,128) in [0,1]
-    precision="float32",   # or `bf16`
-    batch:int=0             # patches at a time; 0 for what suits the network
+    precision="float32",      # or `bf16`
+    batch:int=0               # patches at a time; 0 for what suits the network
 ) -> np.ndarray:
     "A function of the network over patches, in evaluation mode"
     device, was, out = next(net.parameters()).device, net.training, []
