@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from .core import check_number, fingerprint, read_json, replacing, Run, RunStore
-from .dcgan import GANConfig, Generator, load_generator, sample, train_dcgan, trained
+from .dcgan import architecture, GANConfig, Generator, load_generator, sample, train_dcgan, trained
 from .distances import frechet_distance
 from .drawing import montage
 from .features import TEXTURE
@@ -89,7 +89,7 @@ def train_watched(
     tensors, about = load_tensors(Path(folder)/"best.safetensors")
     G, kept = load_generator(folder), read_json(Path(folder)/"generator.json")
     G.load_state_dict(tensors)
-    G.save(folder, **{k: v for k, v in kept.items() if k not in ("base", "nz", "kinds")}, best_epoch=about["epoch"])
+    G.save(folder, **{k: v for k, v in kept.items() if k not in architecture(G)}, best_epoch=about["epoch"])
     return load_generator(folder)
 
 # %% ../nbs/02g_better.ipynb #6e1b0a2e

@@ -7,8 +7,8 @@ __all__ = ['BEST', 'GANS', 'RECIPES', 'RECOVERIES', 'SIMULATIONS', 'Generator', 
            'discriminator_channels', 'start_weights', 'gan_loss', 'adversarial_step', 'GANConfig', 'epochs_of',
            'GANLearner', 'EpochSchedule', 'LossMeans', 'Average', 'Checkpoint', 'training_state', 'restore',
            'BrokenDown', 'Watch', 'SampleGrid', 'patches_of', 'sample', 'plain', 'asked_classes', 'matching_kinds',
-           'drawn_kinds', 'trained', 'load_generator', 'kind_shares', 'networks', 'gan_learner', 'train_dcgan',
-           'recover', 'GANRun', 'gan_run', 'simulation_lesions', 'simulate_lesions']
+           'drawn_kinds', 'trained', 'architecture', 'load_generator', 'kind_shares', 'networks', 'gan_learner',
+           'train_dcgan', 'recover', 'GANRun', 'gan_run', 'simulation_lesions', 'simulate_lesions']
 
 # %% ../nbs/02_dcgan.ipynb #1864d03f
 import copy, sys, time
@@ -407,8 +407,15 @@ def trained(
 def save(self:Generator, folder, **about) -> Path:
     "Write the generator to a folder: `generator.safetensors` and `generator.json`"
     save_tensors(Path(folder)/"generator.safetensors", self.state_dict())
-    write_json(Path(folder)/"generator.json", dict(base=self.base, nz=self.nz, **dict(kinds=self.kinds) if self.kinds else {}, **dict(wavelets=True) if self.whitening else {}, **about))
+    write_json(Path(folder)/"generator.json", dict(architecture(self), **about))
     return Path(folder)
+
+def architecture(
+    G:Generator
+) -> dict:    # `base`, `nz`, and `kinds` and `wavelets` where it has them
+    "What `Generator` needs to make the same networks"
+    has = dict(kinds=G.kinds) if G.kinds else {}
+    return dict(base=G.base, nz=G.nz, **has, **dict(wavelets=True) if G.whitening else {})
 
 def load_generator(
     folder    # a folder that `Generator.save`, a training or `give_away` wrote
@@ -481,7 +488,8 @@ def train_dcgan(
     folder,                     # where checkpoints, log, samples and the generator go
     desc="GAN", show=True,      # the progress bar's words; whether to show it
     kinds=None,                 # (N,C) classes of the patches, 0 or 1, where the settings have classes
-    callbacks=lambda: ()        # makes further callbacks of fastai's
+    callbacks=lambda: (),       # makes further callbacks of fastai's
+    about=None                  # a dict, further facts for `generator.json`
 ) -> Generator:
     "Train a DCGAN; G and its log are in `folder` afterwards"
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (128, 128): raise ValueError(f"Patches of {pixels.dtype} {pixels.shape} cannot be learned: (N,128,128) uint8 is needed.")
@@ -493,7 +501,7 @@ def train_dcgan(
             learn = gan_learner(pixels, config, seed, folder, desc, show, kinds if config.classes else None, callbacks())
             try: learn.fit(epochs_of(config, len(pixels)), start_epoch=learn.first_epoch); break
             except BrokenDown as e: recover(folder, learn.recoveries, e.epoch)
-    trained(learn.model).save(folder, config=identity(config), seed=seed, trained_on=len(pixels))
+    trained(learn.model).save(folder, config=identity(config), seed=seed, trained_on=len(pixels), **about or {})
     (Path(folder)/"checkpoint.safetensors").unlink(missing_ok=True)
     return load_generator(folder)
 
@@ -523,11 +531,12 @@ def gan_run(
     store:RunStore, pixels:np.ndarray,   # where runs are kept; (N,128,128) uint8 real patches
     config:GANConfig, seed:int=0,        # how, and which chance
     desc="GAN", show=True,               # the progress bar's words; whether to show it
-    kinds=None                           # (N,C) classes of the patches, 0 or 1, where the settings have classes
+    kinds=None,                          # (N,C) classes of the patches, 0 or 1, where the settings have classes
+    about=None                           # a dict, further facts for `generator.json`
 ) -> Path:                # the run's folder; `load_generator` opens it
     "A DCGAN trained on (N,128,128) uint8 patches: found in the store, or trained now"
     def make(run, folder):
-        train_dcgan(pixels, config, seed, folder, desc, show, kinds)
+        train_dcgan(pixels, config, seed, folder, desc, show, kinds, about=about)
         return read_log(folder/"log.csv")[-1]
     data = fingerprint(pixels, np.asarray(kinds, np.uint8)) if config.classes else fingerprint(pixels)
     return store.get(GANRun(data, len(pixels), config, seed), make)

@@ -1,5 +1,5 @@
 """The generator as a thing to give away: its folder, its command, its DICOM, its package, in processes of their own."""
-import json, re, subprocess, sys
+import json, re, shutil, subprocess, sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,10 @@ from pydicom.datadict import tag_for_keyword
 from mammogan.core import RunStore
 from mammogan.dcgan import gan_run, GANConfig, Generator, load_generator, sample, start_weights
 from mammogan.reproduce import mammogan_generate
-from mammogan.generator import card_numbers, give_away, load_published, medigan_package, write_patches
+from mammogan import generator
+from mammogan.dataset import condition_classes
+from mammogan.dcgan import RECIPES
+from mammogan.generator import card_numbers, give_away, load_published, medigan_package, open_generator, write_patches
 
 # Secondary Capture Image Storage, PS3.3 A.8.1: what its mandatory modules require to be there (1: with a value, 2: perhaps empty)
 REQUIRED = {"Patient": {2: "PatientName PatientID PatientBirthDate PatientSex"},
@@ -74,7 +77,7 @@ def test_the_command_writes_what_the_function_writes(given, tmp_path, format, en
 
 
 @pytest.mark.parametrize("given_args, sentence", [(dict(generator="nowhere"), "nowhere holds no generator"), ({}, "generator is empty"), (dict(format="jpeg"), "format='jpeg' is not known. Choose one of: png, npy, dicom"),
-                                                  (dict(n=0), "n=0 cannot be used"), (dict(kind="mass"), "was not trained with classes")])
+                                                  (dict(n=0), "n=0 cannot be used"), (dict(kind="mass"), "was not trained with conditions")])
 def test_an_error_is_a_sentence(given, given_args, sentence, tmp_path):
     wanted = dict(generator=str(given), out=str(tmp_path/"out"), **{}) if given_args and "generator" not in given_args else dict(out=str(tmp_path/"out"))
     with pytest.raises(SystemExit, match=re.escape(sentence)): mammogan_generate(**{**wanted, **given_args})
@@ -128,12 +131,84 @@ def test_a_conditional_generator_survives_all_of_it(tmp_path, phantoms):
     kinds = np.stack([np.arange(len(lesions)) % 2, (np.arange(len(lesions))+1) % 2], 1)
     folder = gan_run(RunStore(tmp_path/"runs"), lesions.normalised(), GANConfig(base=2, nz=8, batch=16, steps=6, classes=("mass", "calcification"), ema=.9), 0, show=False, kinds=kinds)
     gift = give_away(folder, tmp_path/"kinds", lesions)
-    assert "Kinds: calcification 50%, mass 50%" in (gift/"README.md").read_text().replace("mass 50%, calcification 50%", "calcification 50%, mass 50%")
+    assert "| kind | mass 50%, calcification 50% |" in (gift/"README.md").read_text(encoding="utf-8")
     G = Generator.load(gift)
     assert len(write_patches(G, 2, 0, tmp_path/"png", kind="mass")) == 2
     package = medigan_package(gift, tmp_path/"of_kinds")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.modules['mammogan'] = None; from of_kinds import generate; assert len(generate({str(package/'generator.safetensors')!r}, 3, '', False, kind='mass')) == 3"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def best(phantoms, tmp_path_factory):
+    "A gift of the recipe `best` with conditions of two columns, in full and in half precision"
+    place, lesions = tmp_path_factory.mktemp("best"), phantoms.positives
+    lesions.rows["area"] = np.arange(len(lesions))*7.
+    conditions = condition_classes(lesions, "status size")
+    settings = GANConfig(**{**vars(RECIPES["best"]["smoke"]), "steps": 6, "classes": conditions.names})
+    facts = dict(limits=conditions.limits)
+    folder = gan_run(RunStore(place/"runs"), lesions.normalised(), settings, 0, show=False, kinds=conditions.kinds, about=facts)
+    return give_away(folder, place/"full", lesions), give_away(folder, place/"half", lesions, half=True)
+
+
+def test_the_card_of_the_recipe_best_names_it_and_its_conditions(best):
+    card = (best[0]/"README.md").read_text(encoding="utf-8")
+    for words in ("The recipe is `best`", "| status | benign", "| size | small 33%, medium 33%, large 33% |", "size (area) is small up to"):
+        assert words in card
+    asked = re.search(r"--generator full ((?:--kind \w+ ?)+)", card)[1].replace("--kind", "").split()
+    assert len(asked) == 2 and len(Generator.load(best[0]).sample(2, kind=" ".join(asked))) == 2
+
+
+def test_half_precision_hardly_changes_patches(best):
+    full, half = (Generator.load(f).sample(64, seed=1).astype(int) for f in best)
+    assert abs(full-half).max() <= 2 and (abs(full-half) <= 1).mean() > .999
+    assert (best[1]/"generator.safetensors").stat().st_size < .6*(best[0]/"generator.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("which", ["full", "half"])
+def test_the_package_of_a_conditional_wavelet_generator_draws_what_sample_draws(best, which, tmp_path):
+    gift = best[which == "half"]
+    package = medigan_package(gift, tmp_path/"of_best")
+    code = f"""
+import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.modules["mammogan"] = None
+import numpy as np
+from of_best import generate
+model = {str(package/"generator.safetensors")!r}
+np.save({str(tmp_path/"made.npy")!r}, generate(model, 4, "", False, seed=3) + generate(model, 4, "", False, seed=3, kind="benign large"))
+generate(model, 1, "", False, kind="huge")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and "kind='huge' is not known. Choose from: status:benign" in done.stderr, done.stderr
+    ours = Generator.load(gift)
+    expected = np.concatenate([ours.sample(4, seed=3), ours.sample(4, seed=3, kind="benign large")]).astype(int)
+    assert abs(np.load(tmp_path/"made.npy").astype(int)-expected).max() <= 1
+    assert (package/"__init__.py").stat().st_size < 20_000
+    assert "size:large" in json.loads((package/"metadata.json").read_text())["of_best"]["selection"]["condition"]
+
+
+def test_kinds_can_be_asked_for_one_by_one(best, tmp_path):
+    one, two = command("--generator", best[0], "--n", 3, "--kind", "benign", "--kind", "large", "--out", tmp_path/"a"), tmp_path/"b"
+    assert json.loads(one.stdout.splitlines()[-1])["kind"] == "benign large", one.stderr
+    mammogan_generate(generator=str(best[0]), n=3, kind="benign large", out=str(two))
+    assert bytes_of(tmp_path/"a") == bytes_of(two)
+    with pytest.raises(SystemExit, match="kind='huge' is not known. Choose from: status:benign, "):
+        mammogan_generate(generator=str(best[0]), kind=["benign", "huge"], out=str(two))
+
+
+def test_a_generator_that_comes_with_the_package_is_opened_by_its_name(best, tmp_path, monkeypatch, capsys):
+    shutil.copytree(best[1], tmp_path/"generators"/"cbis-masses")
+    monkeypatch.setattr(generator, "generators_folder", lambda: tmp_path/"generators"); monkeypatch.chdir(tmp_path)
+    assert (open_generator("cbis-masses").sample(2) == Generator.load(best[1]).sample(2)).all()
+    mammogan_generate(generator="cbis-masses", n=2, out=str(tmp_path/"out"))
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["patches"] == 2
+    for name in ("other", ""):
+        with pytest.raises(SystemExit, match="With this version come: cbis-masses."): mammogan_generate(generator=name)
+    (tmp_path/"cbis-masses").mkdir()                       # a folder of this name that holds something else
+    assert (open_generator("cbis-masses").sample(2) == Generator.load(best[1]).sample(2)).all()
+    shutil.copytree(best[0], tmp_path/"cbis-masses", dirs_exist_ok=True)      # and one that holds a generator
+    assert (open_generator("cbis-masses").sample(2) == Generator.load(best[0]).sample(2)).all()
+    monkeypatch.setattr(generator, "generators_folder", lambda: tmp_path/"empty")
+    with pytest.raises(SystemExit, match="No generator comes with this version. The folder of a generator works, too."): mammogan_generate(generator="other")
 
 
 @pytest.mark.parametrize("prefix", ["main.", "module.main.", ""])
