@@ -56,7 +56,7 @@ def numbers_in_words(
 ) -> str:
     "A table of Markdown: each measure beside its floor"
     if table is None or not len(table): return "Not measured."
-    columns = {"measure": "measure", "features": "features", "value": "fakes", "matched": "fakes, at the floor's counts", "floor": "real against real (floor)", "ratio": "ratio", "patches": "patches a side", "verdict": "verdict"}
+    columns = {"measure": "measure", "features": "features", "value": "fakes", "matched": "fakes, at the floor's counts", "floor": "real against real (floor)", "ratio": "ratio", "patches": "patches a side", "verdict": "verdict", "against": "compared with"}
     chosen = [c for c in columns if c in table]
     rows = [[_number(v) for v in r] for r in table[chosen].astype(object).itertuples(index=False)]
     return "\n".join("| "+" | ".join(r)+" |" for r in [[columns[c] for c in chosen], ["---"]*len(chosen), *rows])

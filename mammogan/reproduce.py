@@ -7,8 +7,8 @@ __all__ = ['NEEDED', 'BESIDE', 'SIMULATED', 'UNRELATED', 'SIZES', 'KIND', 'find_
            'numbered_notebooks', 'own_parameters', 'ExecutedNotebook', 'executed_notebook', 'CellCounter',
            'counting_engine', 'execute', 'execute_all', 'paper_folder', 'hardware', 'collect', 'checked', 'reproduce',
            'home_in', 'check_reproduction', 'command', 'mammogan_reproduce', 'mammogan_prepare', 'prepared',
-           'mammogan_study', 'study_status', 'one_text', 'mammogan_generate', 'mammogan_evaluate', 'readers_parser',
-           'mammogan_readers', 'mammogan_fetch']
+           'mammogan_study', 'study_status', 'mammogan_train', 'one_text', 'mammogan_generate', 'mammogan_evaluate',
+           'readers_parser', 'mammogan_readers', 'mammogan_fetch']
 
 # %% ../nbs/06_reproduce.ipynb #72c114a4
 import argparse, functools, inspect, json, os, re, shutil, sys, time
@@ -388,6 +388,44 @@ def study_status(
     found = grid_status(store, experiments(ps.of_kind(ps.info["positives"]), sizes, folds, seeds, study_config(preset, **changes)), modes)
     print("\n".join(filter(None, [status_said(found, workers), failures_said(found)])), file=sys.stderr)
     return dict({s: int((found.state == s).sum()) for s in ("done", "running", "failed", "left")}, minutes_left=round(seconds_left(found, workers)/60, 1))
+
+# %% ../nbs/06_reproduce.ipynb #a4f686dd
+@call_parse
+@command
+def mammogan_train(
+    source:str="patches",   # where lesions come from: `patches`, `folder`, `cbis-ddsm`, ... or `phantom`
+    data:str="",            # the source's folder
+    recipe:str="best",      # `best`, or `paper`: that of Alyafi, Martí and Diaz
+    preset:str="demo",      # `paper`, `demo` or `smoke`: the size of the networks, the batch, and the steps
+    conditions:str="",      # columns of the lesions' table that can be asked for later, such as "status margins size"
+    kind:str="any",         # which lesions: a kind such as `mass`, `both` (a mass with calcification) or `any`
+    minutes:float=0.,       # minutes of one core, or of the GPU, to train for; 0 for the preset's steps
+    steps:int=0,            # steps to train for instead; 0 for the preset's
+    all:store_true=False,   # learn from all lesions and hold out nothing; distances are then too small
+    seed:int=0,             # the same seed gives the same bytes
+    out:str="",             # the folder to give away; empty to leave the generator in the run store
+    half:store_true=False,  # weights in half precision there: half the size
+    licence:str="",         # of the weights, for the card
+    data_licence:str="",    # of the data, for the card
+    pattern:str="",         # for pictures without a table: a regular expression with a group (?P<patient>...)
+    runs:str="",            # the run store; empty for MAMMOGAN_RUNS
+    workers:int=2           # processes that prepare images; they change nothing but the time
+):
+    "Train a generator. Example: mammogan_train --data my-lesions --conditions status --minutes 60 --out my-generator"
+    from mammogan.sources import open_patches
+    from mammogan.train_generator import budget, check_gift, describe_numbers, give_trained, measure_generator
+    from mammogan.train_generator import train_generator, training_account
+    if minutes and steps: raise ParameterError("minutes and steps are two ways to say how long: give one of them.")
+    config = budget(recipe, preset, steps)
+    check_number("minutes", minutes, low=0, whole=False); check_number("seed", seed, low=0)
+    if out: check_gift(out)
+    ps = open_patches(source, data, preset, seed, workers, pattern=pattern).of_kind(kind)
+    found = train_generator(RunStore(runs), ps, config, conditions, minutes, seed, all)
+    print("Comparing with real lesions.", file=sys.stderr)
+    table = measure_generator(found, seed=seed)
+    print(describe_numbers(table), file=sys.stderr)
+    folder = give_trained(found, out, table, licence, data_licence, half) if out else found.folder
+    return dict(generator=str(folder), **training_account(found, table))
 
 # %% ../nbs/06_reproduce.ipynb #c02ed210
 KIND = Param("of a generator with conditions; may be repeated: --kind spiculated --kind malignant", str, action="append")
