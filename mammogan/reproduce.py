@@ -40,7 +40,7 @@ def parameter_names(path) -> set:
     return set()
 
 # %% ../nbs/06_reproduce.ipynb #353b464d
-BESIDE = ("00_", "02i_", "02j_", "07", "08_")    # the foundations, the ablation, pretrained features, the benchmarks and the list of names: the paper's figures need none of them
+BESIDE = ("00_", "02j_", "02l_", "07", "08_")    # the foundations, the comparison of recipes, pretrained features, the benchmarks and the list of names: the paper's figures need none of them
 SIMULATED = ("01b_", "01g_", "04b_")     # about simulated mammograms, or with a second archive
 
 def numbered_notebooks(
@@ -286,7 +286,7 @@ def mammogan_reproduce(
     out:str="",           # the paper's folder; empty for one in the run store
     workers:int=2,        # processes; they change nothing but the time
     nbs:str="",           # the folder of the notebooks; empty to look beside the library
-    notebooks:str="",     # some of them, such as "01 02 03 04 05"; `all` for the benchmarks and the ablation, too; empty for all others
+    notebooks:str="",     # some of them, such as "01 02 03 04 05"; `all` for the benchmarks and the comparison of recipes, too; empty for all others
     check:store_true=False,        # make everything a second time from nothing, and say which outputs differ
     check_stored:store_true=False  # the same with trained networks and patches from the run store: a minute or two
 ):
