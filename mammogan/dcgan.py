@@ -183,13 +183,14 @@ class GANConfig:
     kernel:int = added(6)        # side of D's kernels between the first and the last
     wavelets:bool = added(False) # G draws and D judges whitened Haar bands
     batch_spread:bool = added(False) # D sees the spread of a batch
+    cooling:float = added(0.)    # share of the training, at its end, in which both rates fall to 0
 
     def __post_init__(self):
         for name in ("base", "nz", "batch", "epochs", "threads"): check_number(name, getattr(self, name))
         check_number("steps", self.steps, low=0)
         check_choice("norm", self.norm, ("batch", "none")); check_choice("kernel", self.kernel, (4, 6))
         check_number("penalty", self.penalty, low=0, whole=False); check_number("penalty_every", self.penalty_every)
-        check_number("ema", self.ema, low=0, high=.999999, whole=False)
+        check_number("ema", self.ema, low=0, high=.999999, whole=False); check_number("cooling", self.cooling, low=0, high=1, whole=False)
         for name in ("augment", "classes"):
             value = getattr(self, name); object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         for v in self.augment: check_choice("augment", v, AUGMENTATIONS)
@@ -252,8 +253,10 @@ class EpochSchedule(Callback):
         learn.real_label = low + (high-low)*torch.rand(1, generator=chance).item()
         learn.noise = torch_rng(self.seed, "noise", self.epoch, *again)
         learn.change = (lambda x: augmented(x, c.augment, changes)) if c.augment else None
-        learn.opt_g.set_hyper("lr", c.lr_g*c.decay**(self.epoch//c.decay_g)*.5**tries)
-        learn.opt_d.set_hyper("lr", c.lr_d*c.decay**(self.epoch//c.decay_d)*.5**tries)
+        left = 1-self.epoch/self.n_epoch
+        warmth = min(1., left/c.cooling) if c.cooling else 1.
+        learn.opt_g.set_hyper("lr", c.lr_g*c.decay**(self.epoch//c.decay_g)*.5**tries*warmth)
+        learn.opt_d.set_hyper("lr", c.lr_d*c.decay**(self.epoch//c.decay_d)*.5**tries*warmth)
 
 # %% ../nbs/02_dcgan.ipynb #16e6e17d
 class LossMeans(Callback):

@@ -40,7 +40,7 @@ def test_paper_is_the_protocol():
     c = GANS["paper"]
     assert (c.base, c.nz, c.batch, c.epochs, c.steps) == (45, 200, 64, 1000, 0) and epochs_of(c, 4536) == 1000
     assert (c.lr_g, c.lr_d, c.beta1, c.beta2, c.decay, c.decay_g, c.decay_d, c.smooth, c.flips) == (4e-4, 2e-4, 0., .99, .99, 10, 8, (.7, 1.), True)
-    assert set(asdict(c))-set(identity(c)) == {"penalty", "penalty_every", "norm", "augment", "ema", "classes", "kernel", "wavelets", "batch_spread"}
+    assert set(asdict(c))-set(identity(c)) == {"penalty", "penalty_every", "norm", "augment", "ema", "classes", "kernel", "wavelets", "batch_spread", "cooling"}
 
 
 def test_identities_are_those_of_before_the_later_fields():
