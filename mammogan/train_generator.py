@@ -159,7 +159,7 @@ def describe_split(
 
 # %% ../nbs/02k_train_generator.ipynb #3eec91c0
 def measure_generator(
-    found:TrainedGenerator,
+    found:TrainedGenerator,    # from `train_generator`
     fakes:int=500,             # for the test for copies
     repeats:int=10,            # halvings of the real lesions for the floor
     draws:int=200,             # of the bootstrap of the test
@@ -194,7 +194,7 @@ TOO_SMALL = "The distances are to lesions that the generator learned from, so th
 
 # %% ../nbs/02k_train_generator.ipynb #5cbc3115
 def training_account(
-    found:TrainedGenerator,
+    found:TrainedGenerator,   # from `train_generator`
     table:pd.DataFrame        # from `measure_generator`
 ) -> dict:                    # plain JSON
     "What a training took and what came out"
@@ -209,7 +209,7 @@ def training_account(
                 limits=found.conditions.limits if found.conditions else {})
 
 def training_steps(
-    found:TrainedGenerator
+    found:TrainedGenerator    # from `train_generator`
 ) -> int:
     "How many steps a generator was trained for, in whole epochs"
     n, c = len(found.train), found.config
@@ -224,7 +224,7 @@ def check_gift(
         raise ParameterError(f"out={str(out)!r} is there already and holds no generator: give another folder.")
 
 def give_trained(
-    found:TrainedGenerator,
+    found:TrainedGenerator,    # from `train_generator`
     out,                       # the folder to write
     table=None,                # from `measure_generator`
     licence:str="",            # of the weights
