@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['USES', 'LIMITS', 'SYNTHETIC', 'EMPTY', 'WORDS', 'FORMATS', 'PUBLIC', 'card_numbers', 'numbers_in_words',
-           'describe_recipe', 'class_shares', 'example_kind', 'describe_kinds', 'model_card', 'preset_of', 'data_facts',
-           'half_precision', 'give_away', 'weights_hash', 'synthetic_dicom', 'write_patches', 'package_source',
-           'medigan_metadata', 'medigan_package', 'load_published', 'generators_folder', 'named_generators',
-           'list_generators', 'open_generator', 'between', 'latent_walk', 'write_film']
+           'describe_comparison', 'describe_recipe', 'class_shares', 'example_kind', 'describe_kinds', 'model_card',
+           'preset_of', 'data_facts', 'half_precision', 'give_away', 'weights_hash', 'synthetic_dicom', 'write_patches',
+           'package_source', 'medigan_metadata', 'medigan_package', 'load_published', 'generators_folder',
+           'named_generators', 'list_generators', 'open_generator', 'between', 'latent_walk', 'write_film']
 
 # %% ../nbs/02h_generator.ipynb #e326cd43
 import hashlib, inspect, json
@@ -61,6 +61,16 @@ def numbers_in_words(
     rows = [[_number(v) for v in r] for r in table[chosen].astype(object).itertuples(index=False)]
     return "\n".join("| "+" | ".join(r)+" |" for r in [[columns[c] for c in chosen], ["---"]*len(chosen), *rows])
 
+def describe_comparison(
+    table    # the same
+) -> str:
+    "What must be known of a table that `mammogan_train` made; empty for others"
+    if table is None or "against" not in table: return ""
+    learned = set(table.against) == {"training lesions"}
+    return _LEARNED*learned + " Rows without a number of patches are the test for copies; their floor is what chance gives."
+
+_LEARNED = " The generator learned from all lesions, so these distances are to lesions that it learned from: too small."
+
 # %% ../nbs/02h_generator.ipynb #e7d94e02
 _FREE = ("base", "nz", "batch", "epochs", "steps", "precision", "threads", "classes")    # settings that a recipe leaves open
 
@@ -111,7 +121,8 @@ def describe_kinds(
         column, _, value = c.rpartition(":")
         columns.setdefault(column or "kind", []).append(f"{value} {share:.0%}")
     table = "\n".join(f"| {column} | {', '.join(values)} |" for column, values in columns.items())
-    thirds = "".join(f" {describe_limits(column, **cut)}." for column, cut in limits.items())
+    cuts = [describe_limits(column, **cut) for column, cut in limits.items()]
+    thirds = f" Thirds of the training lesions: {'; '.join(cuts)}." if cuts else ""
     return f"""## Conditions
 
 | condition | values, and their shares of the training lesions |
@@ -131,7 +142,8 @@ def model_card(
 ) -> str:          # Markdown
     "The card of a generator"
     data, g, made = config["data"], config["generator"], config["provenance"]
-    what = "simulated mammograms (phantoms)" if data["phantoms"] else f"mammograms of {data['archive']}"
+    named = f"mammograms of {data['archive']}" if data["archive"] != "patches" else "mammograms"
+    what = "simulated mammograms (phantoms)" if data["phantoms"] else named
     training = {k: v for k, v in config["training"].items() if k != "classes"}
     conditions = describe_kinds(config["name"], g.get("kinds", {}), config.get("limits", {}))
     return f"""---
@@ -171,7 +183,7 @@ Preset `{config["preset"]}`, seed {config["seed"]}: {", ".join(f"{k} {v}" for k,
 
 {numbers_in_words(table)}
 
-{"These are results on phantoms. " if data["phantoms"] else ""}A distance means something only beside its floor, which is what two halves of the real patches have between them, without a common patient, at the same counts. The checkerboard index is of one set: near 1 there is no grid in it.
+{"These are results on phantoms. " if data["phantoms"] else ""}A distance means something only beside its floor, which is what two halves of the real patches have between them, without a common patient, at the same counts. The checkerboard index is of one set: near 1 there is no grid in it.{describe_comparison(table)}
 
 ## Limits
 
@@ -217,6 +229,7 @@ def give_away(
     table=None,              # measures with floors: from `card_numbers` or `mammogan_evaluate`
     licence="",              # of the weights, as hubs write it, e.g. `cc-by-4.0`
     data_licence="",         # of the data
+    data_name="",            # of the data, where the set's own name is not the one that is known
     seed:int=0,              # of the preview
     half:bool=False          # convolutions in half precision: half the size
 ) -> Path:
@@ -224,10 +237,12 @@ def give_away(
     trained, out = Path(trained), Path(out)
     if out.exists(): raise ParameterError(f"{out} is there already: give another folder, or remove it.")
     G, about = load_generator(trained), read_json(trained/"generator.json")
+    data = data_facts(ps, about, data_licence)
+    if data_name: data["archive"] = data_name
     with new_folder(out) as beside:
         save_tensors(beside/"generator.safetensors", half_precision(G.state_dict()) if half else G.state_dict())
         config = dict(name=out.name, generator=architecture(G), limits=about.get("limits", {}), half=half, preset=preset_of(about.get("config", {})), seed=about.get("seed", "unknown"),
-                      training=about.get("config", {}), data=data_facts(ps, about, data_licence), licence=licence, preview_seed=seed, version=1,
+                      training=about.get("config", {}), data=data, licence=licence, preview_seed=seed, version=1,
                       sha256=hashlib.sha256((beside/"generator.safetensors").read_bytes()).hexdigest(), provenance=provenance())
         write_json(beside/"config.json", config)
         (beside/"README.md").write_text(model_card(config, table), encoding="utf-8")
@@ -356,7 +371,7 @@ def medigan_metadata(
                      generate_method=dict(name="generate", args=dict(base=["model_file", "num_samples", "output_path", "save_images"], custom=dict(seed=None, kind=""))))
     selection = dict(performance={} if distance is None else {table.measure[0]: distance, f"{table.measure[0]}, floor": float(table.floor[0])}, use_cases=["classification"], organ=["breast", "breasts", "chest"], modality=["MMG", "Mammography", "Mammogram", "full-field digital", "x-ray"],
                      function=["noise to image", "image generation"], condition=[*class_shares(config["generator"].get("kinds", {}))] or ["mass", "calcification"], dataset=[data["archive"]], generates=["lesion patch", "roi"], height=128, width=128, depth=None, type="DCGAN",
-                     license=config["licence"], dataset_type="simulated" if phantoms else "public" if data["archive"] in PUBLIC else "private", privacy_preservation=None, tags=["Mammogram", "DCGAN", "128x128", "Synthetic"]+["Phantom"]*phantoms, year=int(config["provenance"]["time"][:4]))
+                     license=config["licence"], dataset_type="simulated" if phantoms else "public" if data["archive"].lower() in PUBLIC else "private", privacy_preservation=None, tags=["Mammogram", "DCGAN", "128x128", "Synthetic"]+["Phantom"]*phantoms, year=int(config["provenance"]["time"][:4]))
     description = dict(title=config["name"], provided_date=config["provenance"]["time"][:10], trained_date="", provided_after_epoch=None, version="1.0.0", publication=None, doi=[], comment="Learned from phantoms: not from patients." if phantoms else "")
     return {config["name"]: dict(execution=execution, selection=selection, description=description)}
 

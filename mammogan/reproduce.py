@@ -407,6 +407,7 @@ def mammogan_train(
     half:store_true=False,  # weights in half precision there: half the size
     licence:str="",         # of the weights, for the card
     data_licence:str="",    # of the data, for the card
+    data_name:str="",       # of the data, for the card, such as CBIS-DDSM
     pattern:str="",         # for pictures without a table: a regular expression with a group (?P<patient>...)
     runs:str="",            # the run store; empty for MAMMOGAN_RUNS
     workers:int=2           # processes that prepare images; they change nothing but the time
@@ -424,7 +425,8 @@ def mammogan_train(
     print("Comparing with real lesions.", file=sys.stderr)
     table = measure_generator(found, seed=seed)
     print(describe_numbers(table), file=sys.stderr)
-    folder = give_trained(found, out, table, licence, data_licence, half) if out else found.folder
+    facts = dict(licence=licence, data_licence=data_licence, data_name=data_name, half=half)
+    folder = give_trained(found, out, table, **facts) if out else found.folder
     return dict(generator=str(folder), **training_account(found, table))
 
 # %% ../nbs/06_reproduce.ipynb #c02ed210

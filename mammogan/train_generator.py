@@ -139,7 +139,7 @@ def train_generator(
     if made: config = replace(config, classes=made.names); say(describe_conditions(made))
     pixels, kinds = _pixels_of(train), made.kinds if made else None
     if minutes: config = replace(config, steps=steps_in(minutes, store, pixels, config, kinds))
-    if minutes: say(f"{minutes:g} minutes are {config.steps:,} steps here.")
+    if minutes: say(f"{minutes:g} min of training are {config.steps:,} steps here.")
     facts = dict(limits=made.limits) if made and made.limits else {}
     folder = gan_run(store, pixels, config, seed, "GAN", kinds=kinds, about=facts)
     return TrainedGenerator(folder, config, seed, train, held, made)
@@ -227,16 +227,14 @@ def give_trained(
     found:TrainedGenerator,    # from `train_generator`
     out,                       # the folder to write
     table=None,                # from `measure_generator`
-    licence:str="",            # of the weights
-    data_licence:str="",       # of the data
-    half:bool=False            # half precision
+    **facts                    # further arguments of `give_away`, such as `licence` and `half`
 ) -> Path:
     "Give a trained generator away, once"
     check_gift(out)
     if not Path(out).exists():
-        return give_away(found.folder, out, found.train, table, licence, data_licence, found.seed, half)
+        return give_away(found.folder, out, found.train, table, seed=found.seed, **facts)
     theirs, ours = (load_generator(f).state_dict() for f in (out, found.folder))
-    if same_weights(theirs, half_precision(ours) if half else ours): return Path(out)
+    if same_weights(theirs, half_precision(ours) if facts.get("half") else ours): return Path(out)
     raise ParameterError(f"out={str(out)!r} holds another generator: give another folder. The training is kept, "
                          "and the same command finds it.")
 
