@@ -202,7 +202,7 @@ class GANConfig:
 BEST = dict(
     nz=128, wavelets=True, kernel=4, norm="none",              # networks
     smooth=(1., 1.), penalty=.5, penalty_every=4,              # logistic loss with R1
-    lr_g=2e-4, lr_d=2e-4, beta2=.999, decay=1.,                # Adam
+    lr_g=6e-4, lr_d=6e-4, beta2=.999, decay=1., cooling=1.,    # Adam, its rates falling to 0
     augment=("translation", "brightness"), batch_spread=True,  # what D sees
     ema=.9995)                                                 # average of G
 
@@ -211,7 +211,10 @@ GANS = dict(
     demo=GANConfig(base=16, batch=16, steps=1000),
     smoke=GANConfig(base=4, nz=20, batch=16, steps=24))
 
-RECIPES = dict(paper=GANS, best={k: replace(c, **BEST, steps=4*c.steps if k == "demo" else c.steps) for k, c in GANS.items()})
+RECIPES = dict(paper=GANS, best=dict(
+    paper=replace(GANS["paper"], **BEST),
+    demo=replace(GANS["demo"], **BEST, batch=8, steps=6000),
+    smoke=replace(GANS["smoke"], **BEST)))
 
 def epochs_of(
     config:GANConfig,   # settings
