@@ -7,7 +7,8 @@ __all__ = ['USES', 'LIMITS', 'SYNTHETIC', 'EMPTY', 'WORDS', 'FORMATS', 'PUBLIC',
            'describe_comparison', 'describe_recipe', 'class_shares', 'example_kind', 'describe_kinds', 'model_card',
            'preset_of', 'data_facts', 'half_precision', 'give_away', 'weights_hash', 'synthetic_dicom', 'write_patches',
            'package_source', 'medigan_metadata', 'medigan_package', 'load_published', 'generators_folder',
-           'named_generators', 'list_generators', 'open_generator', 'between', 'latent_walk', 'write_film']
+           'named_generators', 'list_generators', 'open_generator', 'real_and_fake', 'between', 'latent_walk',
+           'write_film']
 
 # %% ../nbs/02h_generator.ipynb #e326cd43
 import hashlib, inspect, json
@@ -231,7 +232,8 @@ def give_away(
     data_licence="",         # of the data
     data_name="",            # of the data, where the set's own name is not the one that is known
     seed:int=0,              # of the preview
-    half:bool=False          # convolutions in half precision: half the size
+    half:bool=False,         # convolutions in half precision: half the size
+    real=None                # (16,128,128) uint8, real patches to show with fakes, where the data's licence allows it
 ) -> Path:
     "A folder with a generator, its settings, a model card and a preview"
     trained, out = Path(trained), Path(out)
@@ -248,6 +250,7 @@ def give_away(
         (beside/"README.md").write_text(model_card(config, table), encoding="utf-8")
         if table is not None: table.to_csv(beside/"numbers.csv", index=False)
         Image.fromarray(montage(sample(G, 64, seed), 8, 2)).save(beside/"preview.png")
+        if real is not None: Image.fromarray(montage(real, 4, 0)).save(beside/"real.png", optimize=True)
     return out
 
 # %% ../nbs/02h_generator.ipynb #ec427ac4
@@ -440,6 +443,18 @@ def open_generator(
     if folder.is_dir(): return load_generator(folder)
     raise ParameterError(f"{generator} holds no generator, and none has this name. {list_generators()} "
                          "The folder of a generator works, too.")
+
+# %% ../nbs/02h_generator.ipynb #4b61d96b
+def real_and_fake(
+    generator,     # a name, or a folder that `give_away` wrote with real patches
+    seed:int=0     # of the fakes
+) -> dict:         # title -> (16,128,128) uint8
+    "Fakes of a generator, and the real patches that came with it"
+    folder = named_generators().get(str(generator), Path(generator))
+    if not (folder/"real.png").is_file(): raise ParameterError(f"{generator} comes without real patches. {list_generators()}")
+    sheet = np.asarray(Image.open(folder/"real.png")).reshape(4, 128, 4, 128).swapaxes(1, 2).reshape(16, 128, 128)
+    name = read_json(folder/"config.json")["data"]["archive"]
+    return {"fake masses": sample(open_generator(generator), 16, seed), f"real masses ({name})": sheet}
 
 # %% ../nbs/02h_generator.ipynb #cba2f0f1
 def between(

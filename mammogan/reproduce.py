@@ -40,7 +40,7 @@ def parameter_names(path) -> set:
     return set()
 
 # %% ../nbs/06_reproduce.ipynb #353b464d
-BESIDE = ("00_", "02j_", "02l_", "07", "08_")    # the foundations, the comparison of recipes, pretrained features, the benchmarks and the list of names: the paper's figures need none of them
+BESIDE = ("00_", "02j_", "02l_", "03b_", "07", "08_")    # the foundations, the comparison of recipes, pretrained features, the generator of real masses, the benchmarks and the list of names: the paper's figures need none of them
 SIMULATED = ("01b_", "01g_", "04b_")     # about simulated mammograms, or with a second archive
 
 def numbered_notebooks(
