@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from .core import check_choice, check_number, fingerprint, identity, new_folder, ParameterError, provenance, read_json, rng, write_json
-from .dcgan import drawn_kinds, Generator, GANS, load_generator, patches_of, sample
+from .core import check_choice, check_number, fingerprint, new_folder, ParameterError, provenance, read_json, rng, write_json
+from .dcgan import drawn_kinds, Generator, load_generator, patches_of, RECIPES, recipe_of, sample
 from .distances import beside_floor, frechet, kernel_distance, Sample, spectral, spectral_numbers
 from .drawing import montage
 from .features import TEXTURE
@@ -119,9 +119,11 @@ mammogan {made["commit"]}, {", ".join(f"{p} {v}" for p, v in made["packages"].it
 def preset_of(
     config:dict    # settings as a training keeps them
 ) -> str:
-    "The name of the preset with these settings, whatever precision the machine chose, or `own settings`"
-    plain = lambda c: json.dumps({k: v for k, v in c.items() if k != "precision"}, sort_keys=True)
-    return next((n for n, c in GANS.items() if plain(identity(c)) == plain(config)), "own settings")
+    "The preset with these settings, such as `demo`, or `best, demo` of another recipe, or `own settings`"
+    recipe, size = recipe_of(config), ("base", "nz", "batch", "epochs", "steps")
+    for preset, c in RECIPES.get(recipe, {}).items():
+        if all(config[k] == getattr(c, k) for k in size): return preset if recipe == "paper" else f"{recipe}, {preset}"
+    return "own settings"
 
 def data_facts(
     ps, about:dict, licence=""   # the lesions or None, what the training kept, and the data's licence
