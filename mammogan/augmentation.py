@@ -306,9 +306,13 @@ def save_study_figures(
     from mammogan.diagrams import figure_3
     folder = figures_folder(store, ps, preset, seed, made[-1])
     e, counts = shown or made[-1], dict(lesions=len(made[-1].ps.positives), normals=len(made[-1].ps.normals), patients=len(made[-1].ps.patients))
-    facts = dict(figure_facts(ps, preset, seed, **counts), folds=table.fold.nunique(), seeds=table.seed.nunique(), sizes=" ".join(map(str, sorted({m.size for m in made}))), split=e.config.split, normals=ps.info["config"]["normals"], positives=positives_word(e), gan=recipe_of(e.config.gan))
+    sizes = " ".join(map(str, sorted({m.size for m in made})))
+    drawn = dict(folds=table.fold.nunique(), seeds=table.seed.nunique(), sizes=sizes, split=e.config.split)
+    what = dict(normals=ps.info["config"]["normals"], positives=positives_word(e), gan=recipe_of(e.config.gan))
+    facts = dict(figure_facts(ps, preset, seed, **counts), **drawn, **what)
     once = len(made) == len({m.size for m in made})
-    title = study_title(ps.info["archive"], preset, e.config.gan, "one fold" if once else f"{table.fold.nunique()} folds x {table.seed.nunique()} seeds")
+    runs = "one fold" if once else f"{table.fold.nunique()} folds x {table.seed.nunique()} seeds"
+    title = study_title(ps.info["archive"], preset, e.config.gan, runs)
     figures = dict(zip(("figure-3", "figure-4"), (figure_3(flow_counts(e)), figure_4(summary(table), PUBLISHED_F1, title, bars=interval_name(table)))))
     return [p for name, fig in figures.items() for p in save_figure(fig, folder, name, facts)]
 
@@ -388,7 +392,8 @@ def grid_table(
 def write_grid(
     store:RunStore, ps:PatchSet, preset:str,   # where runs are kept; the patches of a source, and the preset of the study
     sizes, folds:int=1, seeds=(0,), modes=PAPER_MODES,
-    folder="", name:str="",                    # where the two files go; their name, empty for `grid-`, the preset and another recipe than the preset's
+    folder="",    # where the two files go; empty for the committed tables
+    name:str="",  # their name; empty for `grid-`, the preset, and the recipe where it is not the preset's
     **changes                                  # as for `study_config`
 ) -> tuple:                                    # the paths of the table and of its provenance
     "Write a study's table and what made it"

@@ -361,14 +361,15 @@ def mammogan_study(
     modes:str="all",      # `all` four, or some, and the controls `noise` and `copies`, e.g. "ORG, GAN, copies"
     status:store_true=False,  # only say what is done, running, failed and left; nothing is started
     out:str="",           # a folder for a table of the runs and its provenance
-    name:str=""           # what these two files are called; empty for `grid-<preset>`, with another recipe `grid-<preset>-best-gan`
+    name:str=""           # what these two files are called; empty for `grid-<preset>` (`grid-<preset>-best-gan`)
 ):
     "Run the augmentation study without its notebook. Example: mammogan_study --sizes '100 250' --folds 3"
     from mammogan.augmentation import chosen_modes, numbers, study, study_config, summary, write_grid
     from mammogan.dcgan import recipe_of
     from mammogan.sources import open_patches
     check_number("seeds", seeds); check_number("workers", workers)
-    store, wanted, seed_list, changes = RunStore(runs), numbers("sizes", sizes), range(seed, seed+seeds), dict(gan=gan, network=network, threshold_rule=threshold)
+    store, wanted, seed_list = RunStore(runs), numbers("sizes", sizes), range(seed, seed+seeds)
+    changes = dict(gan=gan, network=network, threshold_rule=threshold)
     named, recipe = chosen_modes(modes), recipe_of(study_config(preset, **changes).gan)
     if status: return study_status(store, source, data, preset, wanted, folds, seed_list, workers, named, **changes)
     ps = open_patches(source, data, preset, seed, workers)
