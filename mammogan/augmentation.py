@@ -6,8 +6,8 @@
 __all__ = ['PUBLISHED_F1', 'PUBLISHED_AUC', 'numbers', 'chosen_modes', 'experiments', 'study', 'study_config', 'summary',
            'succeeded', 'interval_name', 'read_scores', 'threshold_of', 'compared', 'comparisons', 'exchange',
            'at_specificity', 'published', 'beside_published', 'our_lines', 'check_table', 'apart', 'figure_4_legend',
-           'figure_4', 'flow_counts', 'save_study_figures', 'figures_folder', 'positives_word', 'stored_sizes',
-           'verdict', 'grid_table', 'write_grid', 'read_grid']
+           'figure_4', 'describe_recipe', 'study_title', 'flow_counts', 'save_study_figures', 'figures_folder',
+           'other_recipe', 'positives_word', 'stored_sizes', 'verdict', 'grid_table', 'write_grid', 'read_grid']
 
 # %% ../nbs/04_augmentation.ipynb #2b5f38a1
 import textwrap
@@ -20,8 +20,10 @@ import matplotlib.pyplot as plt
 
 from .core import check_choice, check_number, keep_table, kept_table, ParameterError, provenance, read_json, results_folder, RunStore
 from .dataset import PatchSet
+from .dcgan import recipe_of, RECIPES
 from .drawing import COLOURS, LOOKS, mode_style, paper_style, save_figure
-from .experiment import CONTROLS, Experiment, experiment_table, failures_said, grid_status, PAPER_MODES, run_experiments, status_said, STUDIES
+from .experiment import (CONTROLS, Experiment, experiment_table, failures_said, grid_status, PAPER_MODES, run_experiments, status_said, STUDIES,
+                                 with_recipe)
 from .sources import figure_facts, PREPARE, SOURCES
 from .statistics import corrected_t, effect_size, holm, paired_bootstrap, real_lesions_worth, sensitivity_at
 
@@ -65,18 +67,23 @@ def study(
     positives:str="",      # which lesions are positives; empty for those whose sizes the normal patches of `ps` have
     workers:int=1, per_gpu:int=0,   # processes; runs that share a GPU
     keep_failed=False,     # whether runs that failed become rows with a reason, rather than an error at the end
-    **changes              # fields of `StudyConfig` to change, e.g. `split="patch"`; `network` and `threshold_rule` are the classifier's
+    **changes              # as for `study_config`
 ) -> pd.DataFrame:         # a row a run: size, fold, seed, mode, metrics
     "Run a study, or find it"
     chosen = ps.of_kind(positives or ps.info["positives"])
     made = experiments(chosen, sizes, folds, seeds, study_config(preset, **changes))
     return run_experiments(store, made, modes, workers, keep_failed, per_gpu)
 
-def study_config(preset:str, **changes):
+def study_config(
+    preset:str,     # `paper`, `demo` or `smoke`
+    gan:str="",     # the GAN's recipe, one of `RECIPES`; empty for the preset's
+    **changes       # fields of `StudyConfig`, e.g. `split="patch"`; `network` and `threshold_rule` are the classifier's
+):
     "A preset's settings with some changed; what is empty stays the preset's"
     changes = {k: v for k, v in changes.items() if v != ""}
     of_classifier = {k: changes.pop(k) for k in ("network", "threshold_rule") if k in changes}
     usual = STUDIES[check_choice("preset", preset, STUDIES)]
+    if gan: usual = with_recipe(usual, preset, gan)
     return replace(usual, classifier=replace(usual.classifier, **of_classifier), **changes)
 
 # %% ../nbs/04_augmentation.ipynb #9a40e624
@@ -268,6 +275,22 @@ def figure_4(
     figure_4_legend(ax, bars, len(theirs))
     return fig
 
+# %% ../nbs/04_augmentation.ipynb #9e95f649
+def describe_recipe(
+    gan    # a `GANConfig`, or its settings as a file keeps them
+) -> str:
+    "Which recipe a GAN follows, for the title of Figure 4"
+    words = {"paper": "the paper's recipe", "best": "best recipe"}
+    return f"GAN: {words.get(recipe_of(gan), recipe_of(gan))}"
+
+def study_title(
+    data:str, preset:str,   # where the patches come from, and the preset
+    gan,                    # as for `describe_recipe`
+    runs:str=""             # how many folds and seeds
+) -> str:
+    "The title of Figure 4"
+    return f"{', '.join(filter(None, [f'{data} ({preset})', runs]))}; {describe_recipe(gan)}"
+
 # %% ../nbs/04_augmentation.ipynb #77f17ce0
 def flow_counts(e:Experiment) -> dict:
     "What Figure 3 writes into its boxes"
@@ -283,8 +306,13 @@ def save_study_figures(
     from mammogan.diagrams import figure_3
     folder = figures_folder(store, ps, preset, seed, made[-1])
     e, counts = shown or made[-1], dict(lesions=len(made[-1].ps.positives), normals=len(made[-1].ps.normals), patients=len(made[-1].ps.patients))
-    facts = dict(figure_facts(ps, preset, seed, **counts), folds=table.fold.nunique(), seeds=table.seed.nunique(), sizes=" ".join(map(str, sorted({m.size for m in made}))), split=e.config.split, normals=ps.info["config"]["normals"], positives=positives_word(e))
-    title = f"{ps.info['archive']} ({preset}), {'one fold' if len(made) == len({m.size for m in made}) else f'{table.fold.nunique()} folds x {table.seed.nunique()} seeds'}"
+    sizes = " ".join(map(str, sorted({m.size for m in made})))
+    drawn = dict(folds=table.fold.nunique(), seeds=table.seed.nunique(), sizes=sizes, split=e.config.split)
+    what = dict(normals=ps.info["config"]["normals"], positives=positives_word(e), gan=recipe_of(e.config.gan))
+    facts = dict(figure_facts(ps, preset, seed, **counts), **drawn, **what)
+    once = len(made) == len({m.size for m in made})
+    runs = "one fold" if once else f"{table.fold.nunique()} folds x {table.seed.nunique()} seeds"
+    title = study_title(ps.info["archive"], preset, e.config.gan, runs)
     figures = dict(zip(("figure-3", "figure-4"), (figure_3(flow_counts(e)), figure_4(summary(table), PUBLISHED_F1, title, bars=interval_name(table)))))
     return [p for name, fig in figures.items() for p in save_figure(fig, folder, name, facts)]
 
@@ -294,7 +322,15 @@ def figures_folder(store:RunStore, ps:PatchSet, preset:str, seed:int, e:Experime
     other = [f"seed{seed}"]*(seed != 0) + [f"{e.config.split}-split"]*(e.config.split != usual.split) + [ps.info["config"]["normals"]]*(ps.info["config"]["normals"] != PREPARE[preset].normals)
     c, by = e.config.classifier, usual.classifier
     other += [c.network]*(c.network != by.network) + [f"{c.threshold_rule}-threshold"]*(c.threshold_rule != by.threshold_rule) + [ps.info["positives"]]*(ps.info["positives"] != "mass")
+    other += other_recipe(preset, e.config.gan)
     return store.path/"figures"/"-".join([ps.info["archive"], preset, *other])
+
+def other_recipe(
+    preset:str, gan    # a preset, and the settings of a study's GAN
+) -> list:             # for the names of files and folders
+    "The recipe of a study's GAN where it is not the preset's"
+    name = recipe_of(gan)
+    return [f"{name.replace(' ', '-')}-gan"]*(name != recipe_of(STUDIES[preset].gan))
 
 def positives_word(e:Experiment) -> str:
     "What the positives of an experiment are"
@@ -356,16 +392,19 @@ def grid_table(
 def write_grid(
     store:RunStore, ps:PatchSet, preset:str,   # where runs are kept; the patches of a source, and the preset of the study
     sizes, folds:int=1, seeds=(0,), modes=PAPER_MODES,
-    folder="", name:str="",                    # where the two files go; their name, empty for `grid-` and the preset
+    folder="",    # where the two files go; empty for the committed tables
+    name:str="",  # their name; empty for `grid-`, the preset, and the recipe where it is not the preset's
     **changes                                  # as for `study_config`
 ) -> tuple:                                    # the paths of the table and of its provenance
     "Write a study's table and what made it"
     made = experiments(ps.of_kind(ps.info["positives"]), sizes, folds, seeds, study_config(preset, **changes))
-    table, there = grid_table(store, made, modes), Path(folder or results_folder() or ".")/(name or f"grid-{preset}")
+    gan = made[0].config.gan
+    name = name or "-".join(["grid", preset, *other_recipe(preset, gan)])
+    table, there = grid_table(store, made, modes), Path(folder or results_folder() or ".")/name
     gans = [read_json(store.folder(e.gan)/"provenance.json") for e in made if store.done(e.gan)]
     of_runs = gans+[read_json(store.folder(e.run(m))/"provenance.json") for e in made for m in modes if store.done(e.run(m))]
     facts = dict(data=ps.info["archive"], preset=preset, sizes=list(sizes), folds=folds, seeds=list(seeds), modes=list(modes), runs_there=int((table.reason == "").sum()), runs_asked=len(made)*len(modes),
-                 runs_failed=int((table.reason != "").sum()), gans=len(gans), config=made[0].config, patches=ps.info["fingerprint"], seconds_of_runs=round(sum(p["wall_seconds"] for p in of_runs)),
+                 runs_failed=int((table.reason != "").sum()), gans=len(gans), gan=recipe_of(gan), config=made[0].config, patches=ps.info["fingerprint"], seconds_of_runs=round(sum(p["wall_seconds"] for p in of_runs)),
                  commits=sorted({p["commit"] for p in of_runs}), devices=sorted({p["device"] for p in of_runs}), machines=sorted({p["cpu"] for p in of_runs}), packages=of_runs[-1]["packages"], first=min(p["time"] for p in of_runs), last=max(p["time"] for p in of_runs), written_by=provenance()["commit"])
     return keep_table(table, there, **facts)
 

@@ -7,8 +7,8 @@ __all__ = ['MEASURES', 'NAMES', 'COLUMNS', 'EXPECTED', 'NORMALS_SHOWN', 'as_pict
            'feature_rows', 'standardised', 'measured', 'copy_rows', 'evaluate', 'write_evaluation', 'evaluation_said',
            'planted_faults', 'fault_table', 'fault_grid', 'patient_groups', 'kid_misses', 'fakes_only',
            'CalcificationRun', 'masses', 'can_label', 'calcification_run', 'figure_5_groups', 'figure_5',
-           'perplexity_for', 'rows_for_a_map', 'tsne_map', 'neighbour_mixing', 'figure_6_points', 'MapRun', 'map_run',
-           'without_axes', 'figure_6', 'figure_6_groups', 'distance_table']
+           'perplexity_for', 'rows_for_a_map', 'tsne_map', 'neighbour_mixing', 'figure_6_experiment', 'figure_6_points',
+           'MapRun', 'map_run', 'without_axes', 'figure_6', 'figure_6_groups', 'distance_table']
 
 # %% ../nbs/03_evaluation.ipynb #21d45320
 from dataclasses import dataclass, replace
@@ -22,10 +22,10 @@ from .classifier import classification_metrics, ClassifierConfig, CLASSIFIERS, l
 from .copies import copying, figure_copies
 from .core import fingerprint, Progress, provenance, read_json, rng, Run, RunStore, seed_for, write_json
 from .dataset import make_folds, PatchSet
-from .dcgan import load_generator, RECIPES, sample, simulation_lesions, simulate_lesions
+from .dcgan import load_generator, sample, SIMULATED_WITH, simulation_lesions, simulate_lesions
 from .distances import beside_floor, distance_and_floor, few_threads, frechet, kernel_distance, kid_subsets, manifolds, mixing, Sample, spectral, spectral_numbers, two_sample
 from .drawing import GROUPS, paper_style, patch_grid
-from .experiment import Experiment, experiment_fakes, own_threshold, run_experiments, run_mode, STUDIES
+from .experiment import Experiment, experiment_fakes, own_threshold, run_experiments, run_mode, STUDIES, with_recipe
 from .features import Extractor, how_many, inception_features, inception_file, kept_features, Pictures, TEXTURE
 
 # %% ../nbs/03_evaluation.ipynb #bcfc3b56
@@ -348,12 +348,20 @@ def neighbour_mixing(
 # %% ../nbs/03_evaluation.ipynb #df42986a
 NORMALS_SHOWN = dict(paper=5000, demo=1000, smoke=60)
 
+def figure_6_experiment(
+    e:Experiment,   # a study's
+    preset:str      # decides the recipe, see `SIMULATED_WITH`
+) -> Experiment:
+    "The same real lesions with a GAN of the recipe of Figure 5"
+    return replace(e, config=with_recipe(e.config, preset, SIMULATED_WITH[preset]))
+
 def figure_6_points(
-    store:RunStore, e:Experiment,   # where runs are kept; whose lesions and fakes
-    preset:str                      # says how many normal patches are shown
+    store:RunStore, e:Experiment,   # where runs are kept; whose lesions
+    preset:str                      # decides the GAN's recipe, and how many normal patches are shown
 ):                                  # (N,128,128) uint8 and (N,) names
-    "The patches of Figure 6: the experiment's real lesions, its fakes, normal tissue"
-    fakes, normals = experiment_fakes(store, e), e.sets.negatives[:NORMALS_SHOWN[preset]].normalised(e.scale)
+    "The patches of Figure 6: the experiment's real lesions, fakes of a GAN that learned from them, normal tissue"
+    fakes = experiment_fakes(store, figure_6_experiment(e, preset))
+    normals = e.sets.negatives[:NORMALS_SHOWN[preset]].normalised(e.scale)
     return np.concatenate([e.real, fakes, normals]), np.repeat(["real mass", "fake mass", "normal tissue"], [len(e.real), len(fakes), len(normals)])
 
 @dataclass(frozen=True)

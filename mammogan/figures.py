@@ -11,13 +11,15 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from .augmentation import experiments, figure_4, figures_folder, flow_counts, interval_name, PUBLISHED_F1, stored_sizes, summary
+from .augmentation import (experiments, figure_4, figures_folder, flow_counts, interval_name, PUBLISHED_F1,
+                                    stored_sizes, study_title, summary)
 from .core import fingerprint, ParameterError, RunStore
 from .dataset import PatchSet, preparation, PrepareConfig, typical_image
-from .dcgan import GANRun, load_generator, sample, SIMULATIONS, simulate_lesions, simulation_lesions
+from .dcgan import (GANRun, load_generator, recipe_of, sample, SIMULATED_WITH, SIMULATIONS, simulate_lesions,
+                            simulation_lesions)
 from .diagrams import figure_1, figure_2, figure_3
 from .drawing import save_figure
-from .evaluation import figure_5, figure_5_groups, figure_6, figure_6_points, map_run, perplexity_for
+from .evaluation import figure_5, figure_5_groups, figure_6, figure_6_experiment, figure_6_points, map_run, perplexity_for
 from .experiment import Experiment, PAPER_MODES, run_experiments, STUDIES
 from .sources import figure_facts, open_archive
 
@@ -29,8 +31,12 @@ def missing_results(
     x = simulation_lesions(ps).normalised()
     simulation = GANRun(fingerprint(x), len(x), SIMULATIONS[preset], seed)
     missing = [] if store.done(simulation) else ["the GAN for lesion simulation (02_dcgan.ipynb)"]
-    if not store.done(e.gan): missing.append(f"the study's GAN for k = {e.size} (04_augmentation.ipynb with size {e.size})")
-    return missing + [f"mode {m} for k = {e.size} (04_augmentation.ipynb with size {e.size})" for m in PAPER_MODES if not store.done(e.run(m))]
+    study, mapped = f"04_augmentation.ipynb with size {e.size}", figure_6_experiment(e, preset).gan
+    if mapped != e.gan and not store.done(mapped):
+        missing.append(f"the GAN of recipe {SIMULATED_WITH[preset]} for k = {e.size} "
+                       f"(03_evaluation.ipynb with size {e.size})")
+    if not store.done(e.gan): missing.append(f"the study's GAN for k = {e.size} ({study})")
+    return missing + [f"mode {m} for k = {e.size} ({study})" for m in PAPER_MODES if not store.done(e.run(m))]
 
 def check_results(store, ps, e, preset, seed):
     "Stop with a sentence when a result is missing"
@@ -51,7 +57,8 @@ def training_figure(
 ):
     "Figure 2 and its facts"
     real, fake = simulation_lesions(ps), sample(load_generator(simulate_lesions(store, ps, preset, seed)), 3, seed)
-    return figure_2(real[:3].normalised(), fake), figure_facts(ps, preset, seed, lesions=len(real))
+    facts = dict(figure_facts(ps, preset, seed, lesions=len(real)), gan=SIMULATED_WITH[preset])
+    return figure_2(real[:3].normalised(), fake), facts
 
 # %% ../nbs/05_figures.ipynb #66132928
 def study_figures(
@@ -64,8 +71,10 @@ def study_figures(
     table = run_experiments(store, experiments(e.ps, sizes, folds, seeds, e.config), PAPER_MODES)
     facts = figure_facts(ps, preset, seed, lesions=len(e.ps.positives), normals=len(e.ps.normals), patients=len(e.ps.patients))
     flow = figure_3(flow_counts(e))                                        # a notebook shows figures in the order in which they were drawn
-    fig = figure_4(summary(table), PUBLISHED_F1, f"{ps.info['archive']} ({preset})", bars=interval_name(table))
-    return (flow, dict(facts, fold=e.fold)), (fig, dict(facts, folds=folds, seeds=len(seeds), split=e.config.split))
+    title = study_title(ps.info["archive"], preset, e.config.gan)
+    fig = figure_4(summary(table), PUBLISHED_F1, title, bars=interval_name(table))
+    of_study = dict(facts, folds=folds, seeds=len(seeds), split=e.config.split, gan=recipe_of(e.config.gan))
+    return (flow, dict(facts, fold=e.fold)), (fig, of_study)
 
 # %% ../nbs/05_figures.ipynb #39243ee2
 def lesion_figures(
@@ -76,8 +85,9 @@ def lesion_figures(
     groups, (pixels, names) = figure_5_groups(store, ps, preset, seed), figure_6_points(store, e, preset)
     counts = {plural: int((names == n).sum()) for n, plural in (("real mass", "real masses"), ("fake mass", "fake masses"), ("normal tissue", "normal patches"))}
     title = f"{ps.info['archive']} ({preset}), perplexity {perplexity_for(len(pixels)):.0f}"
-    return ((figure_5(groups), figure_facts(ps, preset, seed, **{"lesions learned from": len(simulation_lesions(ps))})),
-            (figure_6(map_run(store, pixels, seed), names, title), figure_facts(ps, preset, seed, **counts)))
+    learned = {"lesions learned from": len(simulation_lesions(ps))}
+    facts = [dict(figure_facts(ps, preset, seed, **c), gan=SIMULATED_WITH[preset]) for c in (learned, counts)]
+    return (figure_5(groups), facts[0]), (figure_6(map_run(store, pixels, seed), names, title), facts[1])
 
 # %% ../nbs/05_figures.ipynb #f97ccaa5
 def all_figures(

@@ -20,11 +20,11 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from .core import check_choice, check_number, fingerprint, identity, new_folder, ParameterError
+from .core import check_choice, check_number, fingerprint, new_folder, ParameterError
 from .core import provenance, read_json, rng, seed_for, write_json
 from .dataset import describe_limits
-from .dcgan import architecture, asked_classes, drawn_kinds, Generator, GANS, load_generator
-from .dcgan import matching_kinds, patches_of, plain, RECIPES, sample
+from .dcgan import architecture, asked_classes, drawn_kinds, Generator, load_generator
+from .dcgan import matching_kinds, patches_of, plain, RECIPES, recipe_of, sample
 from .distances import beside_floor, frechet, kernel_distance, Sample, spectral, spectral_numbers
 from .drawing import montage
 from .features import TEXTURE
@@ -73,17 +73,13 @@ def describe_comparison(
 _LEARNED = " The generator learned from all lesions, so these distances are to lesions that it learned from: too small."
 
 # %% ../nbs/02h_generator.ipynb #e7d94e02
-_FREE = ("base", "nz", "batch", "epochs", "steps", "precision", "threads", "classes")    # settings that a recipe leaves open
-
 def describe_recipe(
     training:dict    # settings as a training keeps them
 ) -> str:
     "By which recipe a generator was trained, whatever its size and the length of its training"
-    fixed = lambda c: json.dumps({k: v for k, v in c.items() if k not in _FREE}, sort_keys=True)
-    known = {fixed(identity(presets["demo"])): name for name, presets in RECIPES.items()}
-    return _RECIPES[known.get(fixed(training), "")]
+    return _RECIPES[recipe_of(training)]
 
-_RECIPES = {"": "The settings are its own; the networks are shaped like those of Alyafi, Martí and Diaz (2019)."} | dict(
+_RECIPES = {"own settings": "The settings are its own; the networks are shaped like those of Alyafi, Martí and Diaz (2019)."} | dict(
     paper="The recipe is that of Alyafi, Martí and Diaz (2019).",
     best="The recipe is `best`: the generator draws and the discriminator judges whitened Haar bands; "
          "the loss is the logistic one with R1; the discriminator sees translated patches of changed brightness; "
@@ -203,9 +199,11 @@ mammogan {made["commit"]}, {", ".join(f"{p} {v}" for p, v in made["packages"].it
 def preset_of(
     config:dict    # settings as a training keeps them
 ) -> str:
-    "The name of the preset with these settings, whatever precision the machine chose, or `own settings`"
-    plain = lambda c: json.dumps({k: v for k, v in c.items() if k != "precision"}, sort_keys=True)
-    return next((n for n, c in GANS.items() if plain(identity(c)) == plain(config)), "own settings")
+    "The preset with these settings, such as `demo`, or `best, demo` of another recipe, or `own settings`"
+    recipe, size = recipe_of(config), ("base", "nz", "batch", "epochs", "steps")
+    for preset, c in RECIPES.get(recipe, {}).items():
+        if all(config[k] == getattr(c, k) for k in size): return preset if recipe == "paper" else f"{recipe}, {preset}"
+    return "own settings"
 
 def data_facts(
     ps, about:dict, licence=""   # the lesions or None, what the training kept, and the data's licence

@@ -355,25 +355,28 @@ def mammogan_study(
     runs:str="",          # the run store; empty for MAMMOGAN_RUNS
     workers:int=2,        # processes
     per_gpu:int=0,        # how many runs share a GPU, where there is one; 0 to let `workers` say
+    gan:str="",           # the GAN's recipe: `paper` or `best`; empty for the preset's, which is the paper's
     network:str="",       # the classifier: `paper`, `resnet18`, `efficientnet` or `resnet18-imagenet`; empty for the preset's
     threshold:str="",     # `fixed` at one half, or `validation`: the best there; empty for the preset's
     modes:str="all",      # `all` four, or some, and the controls `noise` and `copies`, e.g. "ORG, GAN, copies"
     status:store_true=False,  # only say what is done, running, failed and left; nothing is started
     out:str="",           # a folder for a table of the runs and its provenance
-    name:str=""           # what these two files are called; empty for `grid-<preset>`
+    name:str=""           # what these two files are called; empty for `grid-<preset>` (`grid-<preset>-best-gan`)
 ):
     "Run the augmentation study without its notebook. Example: mammogan_study --sizes '100 250' --folds 3"
-    from mammogan.augmentation import chosen_modes, numbers, study, summary, write_grid
+    from mammogan.augmentation import chosen_modes, numbers, study, study_config, summary, write_grid
+    from mammogan.dcgan import recipe_of
     from mammogan.sources import open_patches
     check_number("seeds", seeds); check_number("workers", workers)
-    store, wanted, seed_list, changes = RunStore(runs), numbers("sizes", sizes), range(seed, seed+seeds), dict(network=network, threshold_rule=threshold)
-    named = chosen_modes(modes)
+    store, wanted, seed_list = RunStore(runs), numbers("sizes", sizes), range(seed, seed+seeds)
+    changes = dict(gan=gan, network=network, threshold_rule=threshold)
+    named, recipe = chosen_modes(modes), recipe_of(study_config(preset, **changes).gan)
     if status: return study_status(store, source, data, preset, wanted, folds, seed_list, workers, named, **changes)
     ps = open_patches(source, data, preset, seed, workers)
     table = study(store, ps, preset, wanted, folds, seed_list, named, workers=workers, per_gpu=per_gpu, keep_failed=True, **changes)
     print(table[["size", "fold", "seed", "mode", "f1", "auc", "reason"]].round(4).to_string(index=False), file=sys.stderr)
     written = write_grid(store, ps, preset, wanted, folds, seed_list, named, out, name, **changes) if out else []
-    return dict(data=ps.info["archive"], preset=preset, f1=summary(table).round(4).to_dict("records"), failed=int((table.reason != "").sum()), **(dict(out=[str(p) for p in written]) if out else {}))
+    return dict(data=ps.info["archive"], preset=preset, gan=recipe, f1=summary(table).round(4).to_dict("records"), failed=int((table.reason != "").sum()), **(dict(out=[str(p) for p in written]) if out else {}))
 
 # %% ../nbs/06_reproduce.ipynb #6e1b0a30
 def study_status(

@@ -87,6 +87,7 @@ def test_a_second_size_adds_its_runs_and_a_column_and_redoes_nothing(first, seco
 
 REFUSED = {"a parameter that does not exist": ([("sise", "250")], "This notebook has no parameter sise. It has: source, data, preset"),
            "a size of 0": ([("size", "0")], "size=0 cannot be used: it must be a whole number of at least 1"),
+           "an unknown recipe": ([("gan", "worst")], "gan='worst' is not known. Choose one of: paper, best"),
            "an empty folder": ([("source", "omidb"), ("data", "empty")], "data='empty': the folder is empty")}
 
 

@@ -17,7 +17,8 @@ PARAMETERS = "source = 'phantom'\ndata = ''\npreset = 'demo'\nseed = 0\nruns = '
 START = "from mammogan.core import RunStore\nfrom mammogan.sources import open_archive, open_patches\nps, store = open_patches(source, data, preset, seed), RunStore(runs)\n"
 ROOMS = {"01_dataset": "print(source, preset, seed)",
          "02_dcgan": "print(preset)",
-         "03_evaluation": "print(size)",
+         "03_evaluation": START+"from mammogan.evaluation import figure_6_points\nfrom mammogan.experiment import Experiment, STUDIES\n"
+                                "figure_6_points(store, Experiment(ps.of_kind('mass'), size, 0, seed, STUDIES[preset]), preset)",
          "04_augmentation": START+"from mammogan.augmentation import study\nfrom mammogan.dcgan import simulate_lesions\nsimulate_lesions(store, ps, preset, seed)\nstudy(store, ps, preset, [size], workers=1)",
          "05_figures": START+"from mammogan.figures import all_figures\nprint(len(all_figures(store, open_archive(source, data, preset, seed), ps, preset, size, seed, folds, [seed], out)))"}
 FILES = {f"{name}.{kind}" for name in CAPTIONS for kind in ("svg", "png", "pdf", "json")} | {f"table-{name}.csv" for name in TABLE_CAPTIONS} | {"report.html"}
@@ -108,7 +109,7 @@ def test_again_executes_nothing(folder):
 
 def test_a_changed_notebook_is_executed_again_and_no_other(folder):
     before = finished(folder)
-    room(folder/"nbs", "03_evaluation", "print('changed')")
+    room(folder/"nbs", "03_evaluation", ROOMS["03_evaluation"]+"\nprint('changed')")
     assert not call(folder)[1]
     new = set(finished(folder)) - set(before)
     assert [read_json(p.parent/"config.json")["notebook"] for p in new] == ["03_evaluation"] and before.items() <= finished(folder).items()

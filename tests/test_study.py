@@ -8,8 +8,9 @@ import joblib
 import numpy as np
 import pytest
 
-from mammogan.augmentation import experiments, study
-from mammogan.core import read_json, rng, RunStore
+from conftest import REPO
+from mammogan.augmentation import experiments, read_grid, study, study_config, study_title
+from mammogan.core import ParameterError, read_json, rng, RunStore
 from mammogan.dataset import patch_set
 from mammogan.experiment import Experiment, grid_status, PAPER_MODES, run_experiments, STUDIES
 
@@ -66,6 +67,27 @@ def test_finished_runs_keep_their_identity(preset):
     other = replace(e, config=replace(s, classifier=replace(s.classifier, network="resnet18")))
     ruled = replace(e, config=replace(s, classifier=replace(s.classifier, threshold_rule="validation")))
     assert len({x.run("ORG").id for x in (e, other, ruled)}) == 3 and other.gan.id == e.gan.id
+
+
+@pytest.mark.filterwarnings("ignore:The groups parameter")
+@pytest.mark.parametrize("preset", IDS)
+def test_another_recipe_makes_other_fakes_and_leaves_the_rest(preset):
+    recipes = [study_config(preset, gan, valid=.15, imbalance=4) for gan in ("", "paper", "best")]
+    made = [Experiment(planted(), 20, 1, 3, c) for c in recipes]
+    usual, paper, best = ([e.gan.id, *[e.run(m).id for m in ("ORG", "Aug ORG", "GAN", "Aug GAN")]] for e in made)
+    assert usual == paper and [a == b for a, b in zip(usual, best)] == [False, True, True, False, False]
+
+
+def test_an_unknown_recipe_is_refused_before_any_work(phantoms, tmp_path):
+    with pytest.raises(ParameterError, match="gan='worst' is not known. Choose one of: paper, best."):
+        study(RunStore(tmp_path), phantoms, "smoke", [4], gan="worst")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["grid-demo", "grid-demo-controls"])
+def test_committed_grids_are_of_the_papers_recipe(name):
+    facts = read_grid(REPO/"nbs"/"results", name)[1]
+    assert study_title("phantom", "demo", facts["config"]["gan"]) == "phantom (demo); GAN: the paper's recipe"
 
 
 def test_two_processes_on_one_store_do_each_run_once_and_both_work(phantoms, alone, tmp_path):
@@ -163,6 +185,15 @@ def test_status_tells_and_starts_nothing(phantoms, alone, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in store.rglob("*")} == before
     nowhere = command("--runs", store, "--status", home=tmp_path/"empty")
     assert nowhere.returncode != 0 and "have not been prepared" in nowhere.stderr and not (tmp_path/"empty").exists()
+
+
+def test_the_command_knows_both_recipes(phantoms, alone):
+    done = command("--runs", alone[1].path, "--status", "--gan", "best")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert {k: said[k] for k in ("done", "failed", "left")} == dict(done=4, failed=0, left=16)       # ORG needs no GAN
+    refused = command("--runs", alone[1].path, "--gan", "worst")
+    assert refused.returncode != 0 and "gan='worst' is not known. Choose one of: paper, best." in refused.stderr
 
 
 def test_the_command_writes_the_table_of_its_grid(phantoms, alone, tmp_path):
