@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['missing_results', 'check_results', 'preparation_figure', 'training_figure', 'study_figures', 'lesion_figures',
-           'all_figures']
+           'all_figures', 'real_masses_figure']
 
 # %% ../nbs/05_figures.ipynb #5293835e
 from pathlib import Path
@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 
 from .augmentation import (experiments, figure_4, figures_folder, flow_counts, interval_name, PUBLISHED_F1,
                                     stored_sizes, study_title, summary)
-from .core import fingerprint, ParameterError, RunStore
+from .core import commit, fingerprint, ParameterError, RunStore
 from .dataset import PatchSet, preparation, PrepareConfig, typical_image
 from .dcgan import (GANRun, load_generator, recipe_of, sample, SIMULATED_WITH, SIMULATIONS, simulate_lesions,
                             simulation_lesions)
@@ -21,6 +21,7 @@ from .diagrams import figure_1, figure_2, figure_3
 from .drawing import save_figure
 from .evaluation import figure_5, figure_5_groups, figure_6, figure_6_experiment, figure_6_points, map_run, perplexity_for
 from .experiment import Experiment, PAPER_MODES, run_experiments, STUDIES
+from .generator import real_and_fake
 from .sources import figure_facts, open_archive
 
 # %% ../nbs/05_figures.ipynb #df5a5857
@@ -103,3 +104,13 @@ def all_figures(
     drawn = [preparation_figure(archive, ps, preset, seed), training_figure(store, ps, preset, seed),
              *study_figures(store, ps, e, preset, seed, folds, seeds), *lesion_figures(store, ps, e, preset, seed)]
     return [p for i, (fig, facts) in enumerate(drawn, 1) for p in save_figure(fig, folder, f"figure-{i}", facts)]
+
+# %% ../nbs/05_figures.ipynb #3ecd6ede
+def real_masses_figure(
+    folder,                     # where the figure goes
+    generator="cbis-masses",    # a generator with real patches: a name, or a folder
+    seed:int=0                  # of the fakes
+) -> list:                      # the paths that were written
+    "Figure 5 on real masses"
+    facts = dict(data=generator, preset="best", counts={"real masses": 16, "fake masses": 16}, seed=seed, commit=commit())
+    return save_figure(figure_5(real_and_fake(generator, seed)), folder, "figure-5-real", facts)

@@ -226,3 +226,16 @@ def test_a_file_that_is_no_state_is_refused_with_its_name(what, tmp_path):
     elif what == "discriminator": torch.save({"0.weight": torch.zeros(45, 1, 4, 4)}, file)
     else: torch.save([torch.zeros(3)], file)
     with pytest.raises(ValueError, match="state.pth"): load_published(file)
+
+
+def test_the_packaged_generator_draws_the_same_patches_without_a_network(tmp_path):
+    "By its name alone, with conditions; its card cites its data, and it comes with sixteen real patches"
+    from mammogan.generator import named_generators, open_generator, real_and_fake
+    folder = named_generators()["cbis-masses"]
+    G = open_generator("cbis-masses")
+    a, b = (sample(G, 4, 1, kind="spiculated malignant") for _ in range(2))
+    assert (a == b).all() and a.shape == (4, 128, 128) and 20 < a.std() < 90
+    assert (folder/"generator.safetensors").stat().st_size < 3_000_000
+    card = (folder/"README.md").read_text(encoding="utf-8")
+    assert "Lee and others 2017" in card and "cc-by-3.0" in card and "suspiciously near" in card
+    assert [len(v) for v in real_and_fake("cbis-masses").values()] == [16, 16]
