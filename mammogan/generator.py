@@ -451,7 +451,7 @@ def real_and_fake(
     folder = named_generators().get(str(generator), Path(generator))
     if not (folder/"real.png").is_file(): raise ParameterError(f"{generator} comes without real patches. {list_generators()}")
     sheet = np.asarray(Image.open(folder/"real.png")).reshape(4, 128, 4, 128).swapaxes(1, 2).reshape(16, 128, 128)
-    name = read_json(folder/"config.json")["data"]["archive"]
+    name = read_json(folder/"config.json")["data"]["archive"].partition(" (")[0]
     return {"fake masses": sample(open_generator(generator), 16, seed), f"real masses ({name})": sheet}
 
 # %% ../nbs/02h_generator.ipynb #cba2f0f1
