@@ -616,10 +616,11 @@ def status_of(
 
 # %% ../nbs/01a_archives.ipynb #53c0a5d9
 def pictures_and_outlines(
-    folder    # searched through, subfolders included
-):            # paths of the pictures, and paths of the masks, both in the order of their names
+    folder,             # searched through, subfolders included
+    endings=PICTURES    # of the files that are pictures
+):                      # paths of the pictures, and paths of the masks, both in the order of their names
     "The pictures of a folder, and the outlines among them, whose names end in `_mask`"
-    files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in PICTURES)
+    files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in endings)
     masks = [p for p in files if p.stem.lower().endswith("_mask")]
     return sorted(set(files)-set(masks)), masks
 

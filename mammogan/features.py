@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from .archives import PATIENT_PATTERN
+from .archives import PATIENT_PATTERN, pictures_and_outlines
 from .classifier import classification_metrics, ClassifierConfig, CLASSIFIERS, hash_begins, IMAGENET, imagenet_body, lesion_features, lesion_scores, load_classifier, save_classifier, train_classifier
 from .core import check_choice, fingerprint, home, ParameterError, Progress, read_json, replacing, rng, Run, RunStore, seed_for
 from .dataset import load_patches, make_folds, PatchSet, rejections
@@ -84,9 +84,9 @@ def folder_of_pictures(
     folder,           # searched through, subfolders included
     pattern:str=""    # a regular expression with a group `patient`; empty for ids like P_00004 where every name has one
 ) -> Pictures:
-    "The pictures of a folder, in the order of their names; the most frequent size is kept"
+    "The pictures of a folder, in the order of their names; the most frequent size is kept, and outlines are left out"
     root = Path(folder)
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in ENDINGS)
+    files, masks = pictures_and_outlines(root, ENDINGS)
     if not files: raise ParameterError(f"{root} holds no picture ({', '.join(sorted(ENDINGS))}).")
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool: read = list(Progress(pool.map(read_grey, files), total=len(files), desc=f"reading {root.name}"))
     sizes = pd.Series([r.shape for r in read if not isinstance(r, str)], dtype=object).value_counts(sort=True)
@@ -95,7 +95,8 @@ def folder_of_pictures(
     kept = [i for i, reason in enumerate(why) if not reason]
     patients = patients_of_names([str(files[i].relative_to(root)) for i in kept], pattern)
     lost = rejections([("image", files[i].name, str(files[i].relative_to(root)), reason) for i, reason in enumerate(why) if reason])
-    return Pictures(np.stack([read[i] for i in kept]), patients, root.name, lost)
+    notes = (f"{how_many(len(masks), 'outline')} left out (names ending in _mask)",)*bool(masks)
+    return Pictures(np.stack([read[i] for i in kept]), patients, root.name, lost, notes)
 
 def patients_of_names(
     names:list, pattern:str=""    # of files, and a regular expression with a group `patient`; empty for ids like P_00004

@@ -23,13 +23,13 @@ from PIL import Image
 from .core import check_choice, check_number, fingerprint, new_folder, ParameterError
 from .core import provenance, read_json, rng, seed_for, write_json
 from .dataset import describe_limits
-from .dcgan import architecture, asked_classes, drawn_kinds, Generator, load_generator
-from .dcgan import matching_kinds, patches_of, plain, RECIPES, recipe_of, sample
+from .dcgan import architecture, asked_classes, drawn_kinds, Generator, generator_of, GRAIN, load_generator
+from .dcgan import matching_kinds, ModulatedNorm, patches_of, plain, RECIPES, recipe_of, sample
 from .distances import beside_floor, frechet, kernel_distance, Sample, spectral, spectral_numbers
 from .drawing import montage
 from .features import TEXTURE
 from .training import save_tensors, torch_threads
-from .wavelets import HAAR, haar, HaarWhitening, inverse_haar
+from .wavelets import HAAR, haar, HaarWhitening, inverse_haar, mixed
 
 # %% ../nbs/02h_generator.ipynb #d40de0b5
 def card_numbers(
@@ -216,8 +216,8 @@ def data_facts(
 def half_precision(
     state:dict    # name -> tensor
 ) -> dict:        # the same names
-    "Convolutions in float16; batch norm's numbers and whitening, which may be very large or small, stay float32"
-    halved = {k: v.half() if v.ndim == 4 and k.endswith("weight") else v for k, v in state.items()}
+    "Convolutions and linear layers in float16; batch norm's numbers and whitening, which may be very large or small, stay float32"
+    halved = {k: v.half() if v.ndim in (2, 4) and k.endswith("weight") else v for k, v in state.items()}
     broken = [k for k, v in halved.items() if v.is_floating_point() and not v.isfinite().all()]
     if broken: raise ValueError(f"{broken[0]} is too large for half precision: use half=False.")
     return halved
@@ -306,7 +306,7 @@ def write_patches(
     return files
 
 # %% ../nbs/02h_generator.ipynb #a3deb1b8
-_PARTS = (ParameterError, check_number, seed_for, rng, haar, inverse_haar, HaarWhitening, Generator, patches_of,
+_PARTS = (ParameterError, check_number, seed_for, rng, mixed, haar, inverse_haar, HaarWhitening, ModulatedNorm, Generator, generator_of, patches_of,
           plain, asked_classes, matching_kinds, drawn_kinds, sample)
 
 def package_source(
@@ -314,7 +314,7 @@ def package_source(
 ) -> str:
     "The module of a package: the network and `sample` as they are here, and medigan's `generate`"
     parts = "\n\n".join(inspect.getsource(o) for o in _PARTS)
-    return _package.format(name=name, commit=commit, haar=HAAR.tolist(), parts=parts)
+    return _package.format(name=name, commit=commit, haar=HAAR.tolist(), grain=GRAIN, parts=parts)
 
 _package = '''"""{name}: synthetic lesion patches. A package for medigan, made by mammogan {commit}."""
 import hashlib, json, logging, secrets
@@ -328,6 +328,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 HAAR = torch.tensor({haar})
+GRAIN = {grain}
 
 {parts}
 
@@ -337,7 +338,7 @@ def network(model_file):
     "The generator of a file of weights, read once"
     if str(model_file) not in loaded:
         about = json.loads(Path(__file__).with_name("config.json").read_text(encoding="utf-8"))["generator"]
-        G = Generator(about["base"], about["nz"], about.get("kinds"), about.get("wavelets", False))
+        G = generator_of(about)
         G.load_state_dict(load_file(str(model_file)))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         loaded[str(model_file)] = G.eval().to(device, memory_format=torch.channels_last)

@@ -15,7 +15,7 @@ from mammogan.training import read_log, torch_rng
 from mammogan.wavelets import fit_whitening
 
 PLAIN = GANConfig(base=2, nz=8, batch=8, steps=12, precision="float32")
-IDEAS = dict(penalty=1., norm="none", augment=("translation", "brightness"), ema=.9, classes=("mass", "calcification"), kernel=4, wavelets=True, batch_spread=True)
+IDEAS = dict(penalty=1., norm="none", augment=("translation", "brightness"), ema=.9, classes=("mass", "calcification"), kernel=4, wavelets=True, batch_spread=True, modulation=True, grain=True, flips="vertical")
 EACH = {**{k: {k: v} for k, v in IDEAS.items()}, "all": dict(IDEAS, penalty_every=2)}
 
 
@@ -40,7 +40,7 @@ def test_paper_is_the_protocol():
     c = GANS["paper"]
     assert (c.base, c.nz, c.batch, c.epochs, c.steps) == (45, 200, 64, 1000, 0) and epochs_of(c, 4536) == 1000
     assert (c.lr_g, c.lr_d, c.beta1, c.beta2, c.decay, c.decay_g, c.decay_d, c.smooth, c.flips) == (4e-4, 2e-4, 0., .99, .99, 10, 8, (.7, 1.), True)
-    assert set(asdict(c))-set(identity(c)) == {"penalty", "penalty_every", "norm", "augment", "ema", "classes", "kernel", "wavelets", "batch_spread", "cooling"}
+    assert set(asdict(c))-set(identity(c)) == {"penalty", "penalty_every", "norm", "augment", "ema", "classes", "kernel", "wavelets", "batch_spread", "modulation", "grain", "cooling"}
 
 
 def test_identities_are_those_of_before_the_later_fields():
@@ -62,7 +62,7 @@ def test_each_idea_changes_only_what_it_may(name):
         chance = torch_rng(0)
         opts = {n: torch.optim.Adam(getattr(model, n).parameters(), 0. if n == frozen else 1e-3) for n in "GD"}
         start = {n: [p.clone() for p in getattr(model, n).parameters()] for n in "GD"}
-        losses = adversarial_step(model.G, model.D, opts["G"], opts["D"], real, torch.randn(8, 8, generator=torch_rng(2)), .9, "float32", c.penalty, change, kinds)
+        losses = adversarial_step(model.G, model.D, opts["G"], opts["D"], real, torch.randn(8, model.G.nz, generator=torch_rng(2)), .9, "float32", c.penalty, change, kinds)
         moved = {n: any((p != q).any() for p, q in zip(getattr(model, n).parameters(), start[n])) for n in "GD"}
         assert moved == {"G": frozen != "G", "D": frozen != "D"} and all(torch.isfinite(v) for v in losses.values())
         assert all(p.requires_grad for n in "GD" for p in getattr(model, n).parameters())
@@ -140,3 +140,11 @@ def test_a_breakdown_goes_back_and_is_told_and_does_not_depend_on_when_the_check
     log = read_log(tmp_path/"0"/"log.csv")
     assert [r["recoveries"] for r in log] == [0, 0, 2, 2] and log[2]["lr_g"] == 1e-4
     with pytest.raises(ArithmeticError, match="broke down 4 times, last in epoch 2.*Lower lr_g"): train_dcgan(patches, PLAIN, 0, tmp_path/"hopeless", show=False, callbacks=lambda: [Overflow([], 9)])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_both_recipes_train_on_a_gpu():
+    from mammogan.gan_benchmarks import describe_recipe_speed, recipe_times
+    times = recipe_times(45, 64, 24, 2, "bf16")
+    print(describe_recipe_speed(times, 24))
+    assert min(*times.a, *times.b) > 0
