@@ -308,11 +308,11 @@ def figure_bytes(
 # %% ../nbs/00a_drawing.ipynb #bcc15af0
 def fitting_dpi(
     fig:Figure, # a finished figure
-    limit:int=1_000_000 # the PNG stays below this many bytes
+    limit:int=1_000_000 # the PNG and the SVG stay below this many bytes
 )->int: # dots an inch, at most 300
-    "The finest resolution whose PNG stays under the limit"
+    "The finest resolution whose PNG and SVG stay under the limit"
     steps = (300, 250, 200, 150, 120, 100, 80)
-    return next((d for d in steps if len(figure_bytes(fig, 'png', d)) < limit), steps[-1])
+    return next((d for d in steps if all(len(figure_bytes(fig, k, d)) < limit for k in ('png', 'svg'))), steps[-1])
 
 # %% ../nbs/00a_drawing.ipynb #99fd660b
 def save_figure(
@@ -320,7 +320,7 @@ def save_figure(
     folder, # where the files go; it is made where it is missing
     name:str, # of the files, without an ending: 'figure-4'
     caption:dict, # the facts, as for `facts_line`
-    limit:int=1_000_000 # the PNG stays below this many bytes
+    limit:int=1_000_000 # the PNG and the SVG stay below this many bytes
 )->list: # paths of the SVG, PNG, PDF and JSON
     "Save a figure as SVG, PNG and PDF, and its facts as JSON"
     if not name or Path(name).name != name: raise ValueError(f"name {name!r} must be a bare file name; put folders into `folder`.")
