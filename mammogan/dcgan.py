@@ -8,8 +8,8 @@ __all__ = ['GRAIN', 'BEST', 'GANS', 'RECIPES', 'RECOVERIES', 'SIMULATED_WITH', '
            'GANConfig', 'epochs_of', 'recipe_of', 'GANLearner', 'EpochSchedule', 'LossMeans', 'Average', 'Checkpoint',
            'training_state', 'restore', 'BrokenDown', 'Watch', 'SampleGrid', 'patches_of', 'sample', 'plain',
            'asked_classes', 'matching_kinds', 'drawn_kinds', 'trained', 'architecture', 'generator_of',
-           'load_generator', 'kind_shares', 'networks', 'gan_learner', 'settle', 'Joined', 'train_dcgan', 'recover',
-           'GANRun', 'gan_run', 'simulation_lesions', 'simulate_lesions']
+           'load_generator', 'kind_shares', 'networks', 'gan_learner', 'settle', 'train_dcgan', 'recover', 'GANRun',
+           'gan_run', 'simulation_lesions', 'simulate_lesions']
 
 # %% ../nbs/02_dcgan.ipynb #1864d03f
 import copy, json, sys, time
@@ -31,18 +31,22 @@ from .training import (Callback, choose_precision, DataLoaders, EpochLog, EpochS
                                read_log, save_tensors, StepProgress, torch_adam, torch_rng, torch_threads, train_device)
 from .wavelets import fit_whitening, HaarWhitening
 
-# %% ../nbs/02_dcgan.ipynb #0cf96efd
-GRAIN = 64    # side of the map of further noise
-
+# %% ../nbs/02_dcgan.ipynb #c0ffee01
 class ModulatedNorm(nn.BatchNorm2d):
     "Batch normalisation whose scale and offset follow the noise"
-    def __init__(self, channels, nz):
+    def __init__(self,
+        channels:int,    # of the maps
+        nz:int           # numbers of noise, and of classes
+    ):
         super().__init__(channels)
         self.style = nn.Linear(nz, 2*channels)
 
     def forward(self, x, z):
         scale, offset = self.style(z)[:, :, None, None].chunk(2, 1)
         return offset + super().forward(x)*(1+scale)
+
+# %% ../nbs/02_dcgan.ipynb #0cf96efd
+GRAIN = 64    # side of the map of further noise
 
 class Generator(nn.Module):
     "Noise (N, nz) to patches (N,1,128,128) in [-1,1]"
@@ -69,7 +73,7 @@ class Generator(nn.Module):
         self.grain = nn.Parameter(torch.full((1, base, 1, 1), .3)) if grain else None
 
     def forward(self, z, kinds=None):
-        z, noise = z[:, :self.latent], z[:, self.latent:]
+        z, noise = z.split([self.latent, self.nz-self.latent], 1)
         if self.classes: z = torch.cat([z, kinds], 1)
         x = z[:, :, None, None]
         for layer in self.layers:
@@ -195,7 +199,7 @@ class GANConfig:
     decay_g:int = 10            # ... every so many epochs, G
     decay_d:int = 8             # ... every so many epochs, D
     smooth:tuple = (.7, 1.)     # the real label is drawn from here once an epoch
-    flips:bool = True           # horizontal and vertical, p = 0.5 each; `vertical` for the second alone
+    flips:bool|str = True       # horizontal and vertical, p = 0.5 each; `vertical` for the second alone
     jitter:float = 0.           # brightness and contrast, half their range
     precision:str = "auto"      # `auto`, `float32` or `bf16`
     threads:int = 1             # torch threads; other numbers give other bytes
@@ -545,9 +549,9 @@ def settle(
     z = torch.from_numpy(rng(seed, "settle").standard_normal((n, G.nz), np.float32))
     kinds = drawn_kinds(G, n, seed) if G.classes else torch.zeros(n, 0)
     batches = [both.to(next(G.parameters()).device) for both in torch.cat([z, kinds], 1).split(64)]
-    update_bn(batches, Joined(G))
+    update_bn(batches, _Joined(G))
 
-class Joined(nn.Module):
+class _Joined(nn.Module):
     "A generator of noise and classes in one tensor"
     def __init__(self, G): super().__init__(); self.G = G
     def forward(self, both): return self.G(both[:, :self.G.nz], both[:, self.G.nz:])
@@ -598,6 +602,10 @@ class GANRun(Run):
     config:GANConfig
     seed:int = 0
     version:int = 1   # raised when the same settings give another generator
+
+    def __post_init__(self):
+        later = self.config.ema or self.config.batch_spread    # averages are settled, and spreads not averaged, since version 2
+        if later: object.__setattr__(self, "version", max(2, self.version))
 
 def gan_run(
     store:RunStore, pixels:np.ndarray,   # where runs are kept; (N,128,128) uint8 real patches
