@@ -112,5 +112,5 @@ def real_masses_figure(
     seed:int=0                  # of the fakes
 ) -> list:                      # the paths that were written
     "Figure 5 on real masses"
-    facts = dict(data=generator, preset="best", counts={"real masses": 16, "fake masses": 16}, seed=seed, commit=commit())
+    facts = dict(data=generator, counts={"real masses": 16, "fake masses": 16}, seed=seed, commit=commit())
     return save_figure(figure_5(real_and_fake(generator, seed)), folder, "figure-5-real", facts)

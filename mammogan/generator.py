@@ -67,10 +67,12 @@ def describe_comparison(
 ) -> str:
     "What must be known of a table that `mammogan_train` made; empty for others"
     if table is None or "against" not in table: return ""
-    learned = set(table.against) == {"training lesions"}
-    return _LEARNED*learned + " Rows without a number of patches are the test for copies; their floor is what chance gives."
+    learned, twin = set(table.against) == {"training lesions"}, any("twin" in a for a in table.against)
+    return _LEARNED*learned + _TWIN*twin + " Rows without a number of patches are the test for copies; their floor is what chance gives."
 
 _LEARNED = " The generator learned from all lesions, so these distances are to lesions that it learned from: too small."
+_TWIN = (" The generator learned from all lesions, so no patients are left to measure it on: the numbers are those of a twin, "
+         "trained in the same way without the patients that it is compared with.")
 
 # %% ../nbs/02h_generator.ipynb #e7d94e02
 def describe_recipe(

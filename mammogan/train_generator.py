@@ -252,7 +252,7 @@ def training_account(
     plain = lambda v: None if v is None or v != v else v if isinstance(v, str) else round(float(v), 6)
     distances = table[table.patches.notna()]
     columns = ["measure", "value", "floor", "ratio", "verdict"]
-    minutes = read_json(found.folder/"provenance.json")["wall_seconds"]/60
+    minutes = read_json(found.folder/"progress.json")["seconds"]/60
     return dict(run=str(found.folder), steps=training_steps(found), minutes=round(minutes, 2), lesions=len(found.train),
                 held_out=0 if found.held is None else len(found.held), against=distances.against.iloc[0],
                 distances=[{k: plain(v) for k, v in row.items()} for row in distances[columns].to_dict("records")],

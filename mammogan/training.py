@@ -184,14 +184,18 @@ class EpochSeed(Callback):
     def before_epoch(self): self.dls.train.epoch = self.epoch
 
 class StepProgress(Callback):
-    "A bar over all steps of a training, and a file that says how far it is"
+    "A bar over all steps of a training, and a file that says how far it is and how many seconds it took, over all sittings"
     order = 60
     def __init__(self, folder=None, desc="training", first_epoch=0, show=True):
         self.folder, self.desc, self.first, self.show = folder, desc, first_epoch, show
     def before_fit(self):
         steps = len(self.dls.train)
         self.bar = Progress(total=steps*self.n_epoch, initial=steps*self.first, desc=self.desc, disable=not self.show, unit="step")
-        self.done, self.told = steps*self.first, 0.
+        self.done, self.told, self.start = steps*self.first, 0., time.monotonic()-self.seconds_before()
+    def seconds_before(self):
+        if not self.first or not self.folder: return 0.
+        try: return read_json(Path(self.folder)/"progress.json")["seconds"]
+        except (OSError, KeyError, ValueError): return 0.
     def after_batch(self):
         if not self.training: return
         self.done += 1; self.bar.update()
@@ -199,7 +203,9 @@ class StepProgress(Callback):
     def tell(self):
         self.told = time.monotonic()
         if losses := getattr(self.learn, "last_losses", None): self.bar.set_postfix({k: f"{float(v):.3f}" for k, v in losses.items()}, refresh=False)
-        if self.folder: write_json(Path(self.folder)/"progress.json", dict(done=self.done, total=len(self.dls.train)*self.n_epoch))
+        if not self.folder: return
+        far = dict(done=self.done, total=len(self.dls.train)*self.n_epoch, seconds=round(time.monotonic()-self.start, 1))
+        write_json(Path(self.folder)/"progress.json", far)
     def after_fit(self): self.tell(); self.bar.close()
     def after_cancel_fit(self): self.after_fit()
 

@@ -106,14 +106,14 @@ def test_the_same_command_finds_its_training_and_its_gift(trained, capsys, monke
 
 
 def test_killed_and_given_again_it_ends_with_the_same_bytes_without_timing_again(folder, tmp_path, capsys, monkeypatch):
-    options = given(folder, tmp_path/"cut", minutes=.02)
+    options = given(folder, tmp_path/"cut", minutes=.06)
     done = subprocess.run([sys.executable, "-c", dedent(KILLED), repr(options)], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     left, = (tmp_path/"cut"/"gan").iterdir()
     assert (left/"checkpoint.safetensors").exists() and not (left/"generator.safetensors").exists()
     monkeypatch.setattr(train_generator, "seconds_a_step", None)          # the pace is found
     cut, said = run(capsys, **options)
-    assert Path(cut["run"]) == left and "0.02 min of training are" in said
+    assert Path(cut["run"]) == left and "0.06 min of training are" in said
     steps = read_json(left/"config.json")["config"]["steps"]
     whole, _ = run(capsys, **given(folder, tmp_path/"whole", steps=steps))
     assert Path(whole["run"]).name == left.name
