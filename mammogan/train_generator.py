@@ -114,6 +114,7 @@ def work_clock():
     torch.cuda.synchronize()
     return time.perf_counter()
 
+# %% ../nbs/02k_train_generator.ipynb #626c349d
 def seconds_a_step(
     pixels:np.ndarray,    # (N,128,128) uint8 training patches
     config:GANConfig,     # settings
@@ -162,6 +163,7 @@ class TrainedGenerator:
     held:PatchSet              # lesions of other patients; None where it learned from all
     conditions:Conditions      # None for a generator without
 
+# %% ../nbs/02k_train_generator.ipynb #69c962eb
 def budget(
     recipe:str="best",     # `best` or `paper`
     preset:str="demo",     # `paper`, `demo` or `smoke`: size of the networks, the batch, and the steps
@@ -172,6 +174,7 @@ def budget(
     check_number("steps", steps, low=0)
     return replace(config, steps=steps) if steps else config
 
+# %% ../nbs/02k_train_generator.ipynb #8a9ff070
 def train_generator(
     store:RunStore,            # where runs are kept
     ps:PatchSet,               # whose lesions are learned
@@ -200,6 +203,7 @@ def _pixels_of(lesions):
     if side == 128: return lesions.normalised()
     raise ParameterError(f"These patches have {side}x{side} pixels, and a DCGAN draws 128x128.")
 
+# %% ../nbs/02k_train_generator.ipynb #893d06d4
 def describe_split(
     train:PatchSet,    # training lesions
     held:PatchSet      # held-out lesions, or None
@@ -226,6 +230,7 @@ def measure_generator(
     both = distances.assign(against=against), copies.assign(against="training lesions")
     return pd.concat(both, ignore_index=True)
 
+# %% ../nbs/02k_train_generator.ipynb #b0fe9bb4
 def copy_test(
     table:pd.DataFrame    # from `measure_generator`
 ) -> str:
