@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'SYNTAXES', 'PICTURES', 'Picture', 'write_dicom', 'read_dataset', 'unpack', 'compress_dicom', 'upright',
-           'windows', 'first_window', 'apply_interest', 'open_dicom', 'read_dicom', 'read_header', 'read_picture',
-           'open_picture']
+           'windows', 'first_window', 'apply_interest', 'open_dicom', 'read_dicom', 'pixel_side', 'read_header',
+           'read_picture', 'open_picture']
 
 # %% ../nbs/00c_pixels.ipynb #2088463e
-import logging, warnings
+import io, logging, re, warnings
+from collections.abc import MutableSequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,7 +25,8 @@ from .core import check_choice, replacing
 class Picture:
     "A mammogram's pixels, and the window in which its maker wants it shown"
     pixels:np.ndarray    # (H,W) whole numbers of at least 0; bright is dense
-    window:tuple = None  # the grey values (low, high) between which it is to be shown, on the scale of `pixels`; None where the file gives none
+    window:tuple = None  # the grey values (low, high) between which it is to be shown, on the scale of `pixels`; or None
+    notes:tuple = ()     # what was not understood, contradicts itself or was cut off, a sentence each
 
 # %% ../nbs/00c_pixels.ipynb #0f56e3a9
 def write_dicom(
@@ -62,107 +64,216 @@ def _quietly():
 LARGEST = 2**28    # pixels: many times the largest mammogram there is
 
 def read_dataset(
-    path   # a DICOM file
-):         # a pydicom `Dataset`
+    path,        # a DICOM file
+    notes=None   # a list: a sentence is added for each attribute that is not understood and not needed
+):               # a pydicom `Dataset`
     "A DICOM file that holds one grey picture; anything else is an error that says what it holds"
     import pydicom
     with _quietly():
         try:
             try: ds = pydicom.dcmread(path)
             except pydicom.errors.InvalidDicomError: ds = _without_preamble(path)
-            problem = _problem(ds)
-        except Exception as e: raise ValueError(f"{path} cannot be read as DICOM ({_first_line(e)}).") from e
+            problem = _problem(ds, [] if notes is None else notes)
+        except Exception as e: raise ValueError(f"{path} cannot be read as DICOM ({_message(e)}).") from e
     if problem: raise ValueError(f"{path} {problem}")
     return ds
 
-def _first_line(e): return f"{e or type(e).__name__}".splitlines()[0][:200].rstrip(".")
+def _message(e): return " ".join(f"{e or type(e).__name__}".split())[:400].rstrip(". ")
+
+# %% ../nbs/00c_pixels.ipynb #a77r1b00
+def _numbers(value): return [float(o) for o in (value if hasattr(value, "__len__") and not isinstance(value, str) else [value])]
+
+def _text(value):
+    if isinstance(value, str): return value.strip()
+    raise ValueError("it has several values")
+
+def _raw(ds, keyword):
+    "An attribute as it is in the file, shortened, for an error or a note"
+    value = ds.get_item(keyword).value
+    text = value.decode("latin-1") if isinstance(value, bytes) else "\\".join(map(str, value)) if isinstance(value, MutableSequence) else str(value)
+    return f"'{''.join(c for c in text.strip() if c.isprintable())[:60]}'"
+
+def _needed(ds, keyword, kind=int, default=None):
+    "An attribute without which a file cannot be read; an error names it"
+    try:
+        value = ds.get(keyword)
+        if value is None or value == "": value = default
+        return value if value is default else kind(value)
+    except Exception as e: raise ValueError(f"its {keyword} is {_raw(ds, keyword)}, which cannot be understood") from e
+
+def _said(ds, keyword, kind, notes):
+    "An attribute that is not needed, or None; a note where it is there and cannot be understood"
+    try: return _needed(ds, keyword, kind)
+    except ValueError as e: notes.append(f"{e} and is not used")
 
 # %% ../nbs/00c_pixels.ipynb #9bc44111
 def _without_preamble(path):
     import pydicom
     ds = pydicom.dcmread(path, force=True)
     if "Rows" not in ds or "PixelData" not in ds: raise ValueError("it does not begin as DICOM does")
-    if "TransferSyntaxUID" not in ds.file_meta: ds.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian if ds.original_encoding[0] else pydicom.uid.ExplicitVRLittleEndian
+    implicit = "ImplicitVRLittleEndian" if ds.original_encoding[0] else "ExplicitVRLittleEndian"
+    if "TransferSyntaxUID" not in ds.file_meta: ds.file_meta.TransferSyntaxUID = getattr(pydicom.uid, implicit)
     return ds
 
-def _problem(ds):
+def _frames(ds, notes):
+    "The number of frames; one that cannot be understood is taken away, so that nobody believes it"
+    found = _said(ds, "NumberOfFrames", int, notes)
+    if found is None and "NumberOfFrames" in ds: del ds.NumberOfFrames
+    return found or 1
+
+def _problem(ds, notes):
     "Why a dataset is not one grey mammogram, or None"
-    frames, samples = int(ds.get("NumberOfFrames") or 1), int(ds.get("SamplesPerPixel") or 1)
     if "PixelData" not in ds: return "holds no picture: it has no pixel data."
+    frames, samples, bits = _frames(ds, notes), _needed(ds, "SamplesPerPixel", default=1), _needed(ds, "BitsAllocated", default=0)
     if frames > 1: return f"has {frames} frames; a mammogram has one (tomosynthesis is left out)."
-    if int(ds.get("BitsAllocated") or 0) > 16: return f"has {ds.BitsAllocated} bits a pixel; a mammogram has 16 at most."
+    if bits > 16: return f"has {bits} bits a pixel; a mammogram has 16 at most."
     if samples > 1: return f"is in colour: it has {samples} values a pixel, a mammogram has one."
-    rows, cols = int(ds.get("Rows") or 0), int(ds.get("Columns") or 0)
+    shown = _needed(ds, "PhotometricInterpretation", _text, "MONOCHROME2")
+    if not shown.startswith("MONOCHROME"): return f"is {shown}; a mammogram is MONOCHROME1 or MONOCHROME2."
+    rows, cols = (_needed(ds, k, default=0) for k in ("Rows", "Columns"))
     if not 0 < rows*cols <= LARGEST: return f"claims to have {rows} rows and {cols} columns."
+    stored, signed = (_needed(ds, k) for k in ("BitsStored", "PixelRepresentation"))
+    if stored is None or not 0 < stored <= bits: return f"says that {stored} of {bits} bits are stored."
+    if signed not in (0, 1): return f"says {signed} where 0 means values without a sign and 1 means values with one (PixelRepresentation)."
 
 # %% ../nbs/00c_pixels.ipynb #99c375e7
-_CODECS = {"1.2.840.10008.1.2.4.57": "jpegsof3_decode", "1.2.840.10008.1.2.4.70": "jpegsof3_decode", "1.2.840.10008.1.2.4.80": "jpegls_decode", "1.2.840.10008.1.2.4.81": "jpegls_decode"}
+_LOSSY = {0xC0: "jpeg8_decode", 0xC1: "jpeg8_decode", 0xC2: "jpeg8_decode"}      # by the marker of the frame: baseline, extended, progressive
+_JPEG = {**_LOSSY, 0xC3: "jpegsof3_decode", 0xF7: "jpegls_decode"}              # lossless, JPEG-LS
+_JPEG_SYNTAXES = {f"1.2.840.10008.1.2.4.{n}" for n in (*range(50, 67), 70, 80, 81)}
 
 def _announced(frame):
-    "(rows, columns, values a pixel) that a JPEG, JPEG-LS or JPEG 2000 stream announces"
+    "(rows, columns, values a pixel), bits, and the kind of frame that a JPEG, JPEG-LS or JPEG 2000 stream announces"
     number = lambda at, n: int.from_bytes(frame[at:at+n], "big")
-    if (at := frame.find(b"\xff\x4f\xff\x51", 0, 256)) >= 0: return number(at+12, 4)-number(at+20, 4), number(at+8, 4)-number(at+16, 4), number(at+40, 2)
+    if (at := frame.find(b"\xff\x4f\xff\x51", 0, 256)) >= 0:
+        return (number(at+12, 4)-number(at+20, 4), number(at+8, 4)-number(at+16, 4), number(at+40, 2)), (number(at+42, 1) & 127)+1, 0x4F
     at = 2
     while at+10 <= len(frame) and frame[at] == 0xFF:
-        if frame[at+1] in (0xC0, 0xC1, 0xC3, 0xF7): return number(at+5, 2), number(at+7, 2), frame[at+9]
-        at += 2+number(at+2, 2)
+        kind = frame[at+1]
+        if kind in (*_JPEG, 0xC5, 0xC6, 0xC7, *range(0xC9, 0xCC), *range(0xCD, 0xD0)): return (number(at+5, 2), number(at+7, 2), frame[at+9]), frame[at+4], kind
+        at += 1 if kind == 0xFF else 2+number(at+2, 2)     # any number of fill bytes may precede a marker
+    return None, 0, 0
 
 def _stream(ds):
-    "The one stream of a packed file, when it announces the size that the header gives"
+    "The one stream of a packed file, its bits and its kind, when it announces the size that the header gives"
     from pydicom.encaps import get_frame
     frame = get_frame(ds.PixelData, 0, number_of_frames=1)
-    if _announced(frame) != (ds.Rows, ds.Columns, 1): raise ValueError(f"the stream inside does not announce the {ds.Rows} rows and {ds.Columns} columns of the header")
-    return frame
+    size, bits, kind = _announced(frame)
+    if size == (ds.Rows, ds.Columns, 1): return frame, bits, kind
+    raise ValueError(f"the stream inside does not announce the {ds.Rows} rows and {ds.Columns} columns of the header, and one value a pixel")
 
-def _by_imagecodecs(ds, name):
-    "(H,W) stored values of a JPEG Lossless or JPEG-LS file"
+# %% ../nbs/00c_pixels.ipynb #jpe6k1nd
+def _from_jpeg(frame, bits, kind):
+    "(H,W) values of a JPEG or JPEG-LS stream"
+    if kind in _LOSSY and bits == 8: return np.asarray(Image.open(io.BytesIO(frame)))
+    if kind not in _JPEG: raise ValueError(f"its frame is of kind {kind-0xC0 if kind else '(none)'} of JPEG, and kinds 0 to 3 and JPEG-LS are read")
+    if not find_spec("imagecodecs"): raise ModuleNotFoundError("imagecodecs")
     import imagecodecs
-    img, bits = getattr(imagecodecs, name)(_stream(ds)), int(ds.BitsStored)
-    if not ds.PixelRepresentation: return img
+    return getattr(imagecodecs, _JPEG[kind])(frame)
+
+def _by_jpeg(ds):
+    "(H,W) values of a file whose stream is of any kind of JPEG, and the stream's bits"
+    frame, bits, kind = _stream(ds)
+    img = _from_jpeg(frame, bits, kind)
+    return (_with_sign(img, max(bits, ds.BitsStored)) if ds.PixelRepresentation else img), bits
+
+def _with_sign(img, bits):
+    "Values of so many bits, of which the highest is the sign"
     low = img.astype(np.int32) & (1 << bits)-1
-    return ((low ^ (1 << bits-1))-(1 << bits-1)).astype(np.int16)   # the highest of the stored bits is the sign
+    return ((low ^ (1 << bits-1))-(1 << bits-1)).astype(np.int16)
 
 def _decoder(uid):
-    "What unpacks a transfer syntax: a function of imagecodecs, a plugin of pydicom, nothing needed (True), or None"
+    "What unpacks a transfer syntax: `jpeg`, a plugin of pydicom, nothing (True), or None where nothing here can"
     from pydicom.pixels import get_decoder
     if not uid.is_compressed or uid.is_deflated: return True
-    if uid in _CODECS: return _CODECS[uid] if find_spec("imagecodecs") else None
+    if uid in _JPEG_SYNTAXES: return "jpeg"
     there = get_decoder(uid).available_plugins
     return next((p for p in ("pydicom", "pylibjpeg", "pillow") if p in there), None)
 
 # %% ../nbs/00c_pixels.ipynb #98aa85f9
 def unpack(
-    ds,     # a pydicom `Dataset`
-    path    # its file, for the error
+    ds,          # a pydicom `Dataset`
+    path,        # its file, for the error
+    notes=None   # a list: a sentence is added where something above the stored bits was cut off
 ) -> np.ndarray:  # (H,W) stored values
     "The stored pixel values of a dataset"
+    words, bits = _words(ds, path)
+    if not (words.ndim == 2 and words.dtype.kind in "iu" and words.size):
+        raise ValueError(f"{path}: its pixels are {words.dtype} of shape {words.shape}, not whole numbers in rows and columns.")
+    try: return _stored(words, ds, bits, [] if notes is None else notes)
+    except ValueError as e: raise ValueError(f"{path}: {_message(e)}.") from e
+
+def _words(ds, path):
+    "What a decoder gives, and the bits of the stream, 0 where there is none; else an error that names what is missing"
     uid = ds.file_meta.get("TransferSyntaxUID", "")
+    missing = f"{path} is packed as {getattr(uid, 'name', '')}, and no decoder for it is installed: pip install 'mammogan[dicom]'."
     try: decoder = _decoder(uid)
-    except (NotImplementedError, AttributeError, ValueError) as e: raise ValueError(f"{path}: its transfer syntax {uid or '(none given)'} is not one of pictures.") from e
-    if decoder is None: raise ValueError(f"{path} is packed as {uid.name}, and no decoder for it is installed: pip install 'mammogan[dicom]'.")
-    try: img = _decoded(ds, decoder)
+    except (NotImplementedError, AttributeError, ValueError) as e: raise ValueError(_not_read(uid, path)) from e
+    if decoder is None: raise ValueError(missing)
+    try: return _decoded(ds, decoder)
     except (KeyboardInterrupt, SystemExit): raise
-    except BaseException as e: raise ValueError(f"{path}: its pixels cannot be decoded ({_first_line(e)}).") from e
-    if img.ndim == 2 and img.dtype.kind in "iu" and img.size: return img
-    raise ValueError(f"{path}: its pixels are {img.dtype} of shape {img.shape}, not whole numbers in rows and columns.")
+    except ModuleNotFoundError as e: raise ValueError(missing) from e
+    except BaseException as e: raise ValueError(f"{path}: its pixels cannot be decoded ({_message(e)}).") from e
+
+def _not_read(uid, path):
+    if not uid or uid.name == uid: return f"{path}: its transfer syntax {uid or '(none given)'} is not one of pictures."
+    return f"{path} is packed as {uid.name}, which is not read here: save it again without packing."
 
 def _decoded(ds, decoder):
     with _quietly():
-        if decoder in _CODECS.values(): return _by_imagecodecs(ds, decoder)
-        if decoder is True: return _aligned(ds)
-        if decoder != "pydicom": _stream(ds)
-        ds.pixel_array_options(decoding_plugin=decoder)
-        return ds.pixel_array
+        if decoder == "jpeg": return _by_jpeg(ds)
+        bits = 0 if decoder in (True, "pydicom") else _stream(ds)[1]
+        ds.pixel_array_options(decoding_plugin="" if decoder is True else decoder, correct_unused_bits=False)
+        return ds.pixel_array, bits
+
+# %% ../nbs/00c_pixels.ipynb #36aa671c
+def _as_pixel(value, ds):
+    "A whole number as the pixels hold it: -1 is 65535 where pixels of 16 bits have no sign"
+    bits = ds.BitsAllocated
+    value = int(value) % (1 << bits)
+    return value-(1 << bits) if ds.PixelRepresentation and value >> bits-1 else value
+
+def _padding(ds):
+    "The stored values (low, high) that mean padding, or None"
+    ends = [_needed(ds, k, lambda v: _as_pixel(v, ds)) for k in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    ends = [e for e in ends if e is not None]
+    return (min(ends), max(ends)) if "PixelPaddingValue" in ds and ends else None
+
+def _outside(img, ds):
+    "(H,W) bool: which stored values are padding; None where there is none"
+    ends = _padding(ds)
+    return None if ends is None else (img >= ends[0]) & (img <= ends[1])
 
 # %% ../nbs/00c_pixels.ipynb #5ab38533
-def _aligned(ds):
-    "(H,W) stored values of an uncompressed file, wherever in their words they stand"
-    low = int(ds.get("HighBit", ds.BitsStored-1))-ds.BitsStored+1
-    if low <= 0: return ds.pixel_array
-    if low+ds.BitsStored > ds.BitsAllocated: raise ValueError(f"its highest bit is number {ds.HighBit} of {ds.BitsAllocated}")
-    stored, ds.BitsStored = ds.BitsStored, low+ds.BitsStored
-    try: return ds.pixel_array >> low
-    finally: ds.BitsStored = stored
+def _lowest(ds, bits):
+    "How many bits are below those of the picture"
+    low = max(0, _needed(ds, "HighBit", default=ds.BitsStored-1)-ds.BitsStored+1)
+    if low+ds.BitsStored > ds.BitsAllocated: raise ValueError(f"its pixels cannot be decoded (its highest bit is number {ds.HighBit} of {ds.BitsAllocated})")
+    return 0 if 0 < bits <= ds.BitsStored else low      # a stream of so few bits holds nothing else
+
+def _stored(words, ds, bits, notes):
+    "The stored bits of a decoder's words"
+    signed, n, low = words.dtype.kind == "i", ds.BitsStored, _lowest(ds, bits)
+    words = words >> low if low else words
+    first, last = (-(1 << n-1), (1 << n-1)-1) if signed else (0, (1 << n)-1)
+    if first <= words.min() and words.max() <= last: return words
+    own = (_with_sign(words, n) if signed else words & last).astype(words.dtype)
+    if (outside := _outside(words, ds)) is not None: own[outside] = words[outside]
+    above = words.astype(np.int32)-own
+    unfolded = signed and np.isin(above, (0, 1 << n)).all()      # negative values whose upper bits are zeros
+    if _belongs(words, own, above, n, unfolded):
+        raise ValueError(f"its values do not fit the {n} bits that it says are stored (BitsStored), and cut off they would be another film")
+    if above.any() and not unfolded: notes.append(f"what is above its {n} stored bits, such as an overlay, was cut off")
+    return own
+
+def _belongs(words, own, above, n, unfolded):
+    "Whether what is above the stored bits is part of the film"
+    changes = smooth = 0
+    for axis in (0, 1):
+        at = np.diff(above, axis=axis) != 0
+        full, cut = (np.abs(np.diff(v.astype(np.int32), axis=axis)[at]) for v in (words, own))
+        changes += len(cut); smooth += ((cut < full) & (cut < 1 << n-1)).sum()
+    other = above.size-np.unique(above, return_counts=True)[1].max()
+    return smooth < .9*changes or not unfolded and other > .1*above.size and changes < .2*other
 
 # %% ../nbs/00c_pixels.ipynb #9d01b5f1
 SYNTAXES = {"deflated": "1.2.840.10008.1.2.1.99", "rle": "1.2.840.10008.1.2.5", "jpeg-2000": "1.2.840.10008.1.2.4.90", "jpeg-ls": "1.2.840.10008.1.2.4.80",
@@ -195,19 +306,12 @@ def _pack_by_gdcm(path, out, name):
         if not writer.Write(): raise ValueError(f"{out} cannot be written.")
     return Path(out)
 
-# %% ../nbs/00c_pixels.ipynb #36aa671c
-def _padding(ds):
-    "The stored values (low, high) that mean padding, or None"
-    if "PixelPaddingValue" not in ds: return None
-    ends = [int(ds[k].value) for k in ("PixelPaddingValue", "PixelPaddingRangeLimit") if k in ds and ds[k].value is not None]
-    return (min(ends), max(ends)) if ends else None
-
-def _outside(img, ds):
-    "(H,W) bool: which stored values are padding; None where there is none"
-    ends = _padding(ds)
-    return None if ends is None else (img >= ends[0]) & (img <= ends[1])
-
-def _slope(ds): return float(ds.get("RescaleSlope") or 1), float(ds.get("RescaleIntercept") or 0)
+# %% ../nbs/00c_pixels.ipynb #up419ht0
+def _ends(inside, inverted, padded):
+    "The least and the greatest value of a picture; of its scale, where no air is left among the values"
+    low, high = int(inside.min()), int(inside.max())
+    if not padded or (inside == (high if inverted else low)).mean() > .01: return low, high
+    return -(1 << (-low-1).bit_length()) if low < 0 else low, (1 << high.bit_length())-1 if high > 0 else high
 
 def upright(
     img:np.ndarray,   # (H,W) stored values
@@ -216,36 +320,60 @@ def upright(
 ):                    # (H,W) values, and the sign and offset with which a stored value becomes one of them
     "Values of at least 0, bright where the breast is dense"
     if not inverted and outside is None and img.dtype.kind == "u": return img, 1, 0
-    inside = img if outside is None or outside.all() else img[~outside]
-    low, high = int(inside.min()), int(inside.max())
+    padded = outside is not None and outside.any() and not outside.all()
+    low, high = _ends(img[~outside] if padded else img, inverted, padded)
     sign, offset = (-1, high) if inverted else (1, max(0, -low))
     out = np.clip(sign*img.astype(np.int32)+offset, 0, 65535)
     if outside is not None: out[outside] = 0
     return out.astype(np.uint16), sign, offset
 
-# %% ../nbs/00c_pixels.ipynb #ca097aa3
-def _values(ds, name):
-    "The numbers of an attribute that may be missing, one, or many"
-    v = ds.get(name)
-    return [] if v is None or v == "" else [float(o) for o in (v if hasattr(v, "__len__") and not isinstance(v, str) else [v])]
+# %% ../nbs/00c_pixels.ipynb #p01ar1tz
+def _slope(ds): return _needed(ds, "RescaleSlope", float) or 1.
 
+def _polarity(ds, notes):
+    "Whether dense tissue is dark, and whether that is said of the stored values, before any rescale"
+    dark = ds.get("PhotometricInterpretation") == "MONOCHROME1"
+    sign, shape = _said(ds, "PixelIntensityRelationshipSign", int, notes), _said(ds, "PresentationLUTShape", _text, notes)
+    if _said(ds, "PresentationIntentType", _text, notes) == "FOR PROCESSING" and sign in (1, -1):
+        if dark and sign < 0: notes.append("MONOCHROME1 and an intensity sign of -1 contradict each other: read by the sign, higher is denser")
+        return sign > 0, True
+    if shape not in ("INVERSE", "IDENTITY") or dark == (shape == "INVERSE"): return dark, False
+    notes.append(f"{ds.PhotometricInterpretation} and a presentation LUT of {shape} contradict each other: read by the LUT, as the standard has it")
+    return shape == "INVERSE", False
+
+# %% ../nbs/00c_pixels.ipynb #ca097aa3
 def windows(
-    ds    # a pydicom `Dataset`
-) -> list:  # (low, high) each, on the rescaled scale
+    ds,         # a pydicom `Dataset`
+    notes=None  # a list: a sentence is added where a window cannot be understood
+) -> list:      # (low, high) each, on the rescaled scale
     "The windows that a file gives"
-    exact = ds.get("VOILUTFunction", "LINEAR") == "LINEAR_EXACT"
+    notes = [] if notes is None else notes
+    exact = _said(ds, "VOILUTFunction", _text, notes) == "LINEAR_EXACT"
     ends = lambda c, w: (c-w/2, c+w/2) if exact else (c-.5-(w-1)/2, c-.5+(w-1)/2)
-    return [ends(c, w) for c, w in zip(_values(ds, "WindowCenter"), _values(ds, "WindowWidth"))]
+    centres, widths = (_said(ds, f"Window{k}", _numbers, notes) or [] for k in ("Center", "Width"))
+    return [ends(c, w) for c, w in zip(centres, widths)]
 
 def first_window(
-    ds, sign, offset    # a DICOM data set; what turns its values upright: sign*value + offset
+    ds, sign, offset,  # a DICOM data set; what turns its values upright: sign*value + offset
+    notes=None         # as for `windows`
 ):
     "The first window that makes sense, on the scale of upright values, or None"
-    slope, intercept = _slope(ds)
-    found = (tuple(sorted(sign*(v-intercept)/slope+offset for v in w)) for w in windows(ds) if w[0] <= w[1])
+    notes = [] if notes is None else notes
+    slope, intercept, found = _slope(ds), _said(ds, "RescaleIntercept", float, lost := []), windows(ds, notes)
+    notes += lost
+    if lost: return None
+    found = (tuple(sorted(sign*(v-(intercept or 0))/slope+offset for v in w)) for w in found if w[0] <= w[1])
     return next((w for w in found if max(map(abs, w)) < 1e9), None)
 
 # %% ../nbs/00c_pixels.ipynb #4c0fdb7d
+def _own_descriptors(ds, signed):
+    "Write the descriptors of tables as the values are that go through them: counts without a sign, the first value with the values' sign"
+    for name in ("ModalityLUTSequence", "VOILUTSequence"):
+        for item in ds.get(name) or []:
+            n, first, bits = (int(v) % 65536 for v in item.LUTDescriptor)
+            negative = first >= 32768 and (signed if name == "VOILUTSequence" else ds.PixelRepresentation)
+            item.LUTDescriptor = [n, first-65536*negative, 16 if bits > 8 else 8]
+
 def apply_interest(
     img, ds,    # (H,W) stored values, and their dataset
     voi:int,    # which window or table, counted from 0
@@ -255,8 +383,10 @@ def apply_interest(
     from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
     n, tables = len(windows(ds)), len(ds.get("VOILUTSequence") or [])
     if not 0 <= voi < n+tables: raise ValueError(f"{path} has {n} windows and {tables} tables of interest: there is no number {voi}.")
+    _own_descriptors(ds, False)
     values = apply_modality_lut(img, ds)
-    shown = apply_windowing(values, ds, index=voi) if voi < n else apply_voi(values.astype(img.dtype), ds, index=voi-n)
+    _own_descriptors(ds, bool(values.min() < 0 or ds.PixelRepresentation and "ModalityLUTSequence" not in ds))
+    shown = apply_windowing(values, ds, index=voi) if voi < n else apply_voi(values.astype(np.int32), ds, index=voi-n)
     shown = np.rint(shown-min(0, shown.min()))
     if 0 <= shown.min() and shown.max() <= 65535: return shown.astype(np.uint16)
     raise ValueError(f"{path}: its window or table number {voi} leads to values that are not between 0 and 65535.")
@@ -267,24 +397,28 @@ def open_dicom(
     voi=None   # which of the file's windows or tables of interest to apply, counted from 0; None for none, as in the paper
 ) -> Picture:
     "A mammogram from a DICOM file"
-    ds = read_dataset(path)
-    img = unpack(ds, path)
-    try: return _grey(img, ds, voi, path)
+    notes = []
+    ds = read_dataset(path, notes)
+    img = unpack(ds, path, notes)
+    try: picture = _grey(img, ds, voi, path, notes)
     except Exception as e:
         if isinstance(e, ValueError) and str(path) in str(e): raise
-        raise ValueError(f"{path}: what it says of its grey values makes no sense ({_first_line(e)}).") from e
+        raise ValueError(f"{path}: what it says of its grey values makes no sense ({_message(e)}).") from e
+    picture.notes = tuple(notes)
+    return picture
 
-def _grey(img, ds, voi, path):
+def _grey(img, ds, voi, path, notes):
     "From stored values to a `Picture`"
     from pydicom.pixels import apply_modality_lut
-    dark, table = ds.get("PhotometricInterpretation") == "MONOCHROME1", bool(ds.get("ModalityLUTSequence"))
+    (dark, as_stored), table = _polarity(ds, notes), bool(ds.get("ModalityLUTSequence"))
     plain = voi is None and not table
-    inverted = dark != (plain and _slope(ds)[0] < 0)
-    outside = None if plain and not inverted and img.dtype.kind == "u" and _padding(ds) == (0, 0) else _outside(img, ds)
+    inverted = dark != (_slope(ds) < 0 and plain != as_stored)
+    clear = plain and not inverted and img.dtype.kind == "u" and _padding(ds) == (0, 0)
+    outside = None if clear else _outside(img, ds)
     if voi is not None: img = apply_interest(img, ds, voi, path)
-    elif table: img = apply_modality_lut(img, ds).astype(np.uint16)
+    elif table: _own_descriptors(ds, False); img = apply_modality_lut(img, ds).astype(np.uint16)
     img, sign, offset = upright(img, inverted, outside)
-    return Picture(img, first_window(ds, sign, offset) if plain else None)
+    return Picture(img, first_window(ds, sign, offset, notes) if plain else None)
 
 def read_dicom(
     path, voi=None    # as for `open_dicom`
@@ -297,39 +431,112 @@ _VIEWS = {"R-10242": "CC", "399162004": "CC", "R-10226": "MLO", "399368009": "ML
           "R-10230": "LMO", "399099002": "LMO", "R-10244": "FB", "399196006": "FB"}
 _HEADER = dict(manufacturer="Manufacturer", model="ManufacturerModelName", intent="PresentationIntentType", tube_current="XRayTubeCurrent",
                magnification="EstimatedRadiographicMagnificationFactor")
+_WANTED = [*_HEADER.values(), *"ImageLaterality Laterality ViewPosition ViewCodeSequence ImagerPixelSpacing PixelSpacing PatientID".split()]
 
-def _view(ds):
-    if ds.get("ViewPosition"): return str(ds.ViewPosition)
+def _view(ds, notes):
+    if said := _said(ds, "ViewPosition", _text, notes): return said
     codes = [str(item.get("CodeValue", "")) for item in ds.get("ViewCodeSequence") or []]
     return next((_VIEWS[c] for c in codes if c in _VIEWS), None)
 
+def pixel_side(
+    ds, notes:list    # a pydicom `Dataset`, and what sentences are added to
+):                    # mm, or None
+    "The side of a pixel that a header gives"
+    sides = _said(ds, "ImagerPixelSpacing", _numbers, notes) or _said(ds, "PixelSpacing", _numbers, notes)
+    return sides[0] if sides else None
+
+# %% ../nbs/00c_pixels.ipynb #hea5er00
 def read_header(
     path    # a DICOM file
-) -> dict:  # laterality, view, manufacturer, model, intent, tube_current, magnification, pixel_mm, patient; None where the file does not tell
+) -> dict:  # laterality, view, manufacturer, model, intent, tube_current, magnification, pixel_mm, patient; None where the file does not tell; notes
     "What a mammogram's header says of how it was taken"
     import pydicom
-    wanted = [*_HEADER.values(), *"ImageLaterality Laterality ViewPosition ViewCodeSequence ImagerPixelSpacing PixelSpacing PatientID".split()]
     with _quietly():
         try:
-            ds = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=wanted)
-            spacing = _values(ds, "ImagerPixelSpacing") or _values(ds, "PixelSpacing")
-            said = {column: ds.get(keyword) or None for column, keyword in _HEADER.items()}
-            return dict(laterality=ds.get("ImageLaterality") or ds.get("Laterality") or None, view=_view(ds), pixel_mm=spacing[0] if spacing else None,
-                        patient=str(ds.get("PatientID") or "") or None, **{c: float(v) if c in ("tube_current", "magnification") and v is not None else v for c, v in said.items()})
-        except Exception as e: raise ValueError(f"{path} cannot be read as DICOM ({_first_line(e)}).") from e
+            ds, notes = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_WANTED), []
+            text = lambda keyword: _said(ds, keyword, _text, notes) or None
+            told = {c: _said(ds, k, float, notes) if c in ("tube_current", "magnification") else text(k) for c, k in _HEADER.items()}
+            return dict(told, laterality=text("ImageLaterality") or text("Laterality"), view=_view(ds, notes),
+                        pixel_mm=pixel_side(ds, notes), patient=text("PatientID"), notes=notes)
+        except Exception as e: raise ValueError(f"{path} cannot be read as DICOM ({_message(e)}).") from e
 
 # %% ../nbs/00c_pixels.ipynb #087d5fa3
 PICTURES = (".png", ".pgm", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+
+def _one_channel(img, colours):
+    "(H,W) values of a picture with one or three colours, and perhaps more channels, which are left away"
+    if img.ndim == 2: return img
+    if colours not in (1, 3) or img.ndim != 3: raise ValueError(f"its pixels have the shape {img.shape}, and one grey value or three colours are read")
+    first = img[..., 0]
+    if colours == 1 or all((img[..., c] == first).all() for c in (1, 2)): return np.ascontiguousarray(first)
+    return np.rint(img[..., :3] @ (.299, .587, .114)).astype(img.dtype)
+
+def _by_pillow(path, head):
+    "A picture that Pillow reads without loss"
+    with Image.open(path) as im:
+        if getattr(im, "n_frames", 1) > 1: raise ValueError(f"it has {im.n_frames} pages, a mammogram has one")
+        img = np.asarray(im if im.mode in ("L", "I", "F") or im.mode.startswith("I;16") else im.convert("L"))
+    most = re.match(rb"P[25]\s(?:\s|#[^\n]*\n)*\d+\s(?:\s|#[^\n]*\n)*\d+\s(?:\s|#[^\n]*\n)*(\d+)\s", head)
+    if not most or int(most[1]) in (255, 65535): return img
+    return np.rint(img*(int(most[1])/(255 if img.dtype == np.uint8 else 65535))).astype(np.uint8 if int(most[1]) < 256 else np.uint16)
+
+# %% ../nbs/00c_pixels.ipynb #deep0p1c
+def _by_codec(data, name):
+    "(H,W) or (H,W,C) values of a picture with more than 8 bits"
+    if not find_spec("imagecodecs"): raise ValueError("it has more than 8 bits, which need imagecodecs: pip install 'mammogan[dicom]'")
+    import imagecodecs
+    return getattr(imagecodecs, name)(data)
+
+def _deep_png(path, head):
+    w, h, kind = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"), head[25]
+    if not 0 < w*h <= LARGEST: raise ValueError(f"it claims to have {h} rows and {w} columns")
+    return _one_channel(_by_codec(Path(path).read_bytes(), "png_decode"), 3 if kind & 2 else 1)
+
+def _deep_jpeg(path, head):
+    frame = Path(path).read_bytes()
+    (h, w, colours), bits, kind = _announced(frame)
+    if not 0 < w*h <= LARGEST: raise ValueError(f"it claims to have {h} rows and {w} columns")
+    if kind not in _JPEG: raise ValueError(f"its frame is of kind {kind-0xC0} of JPEG, and kinds 0 to 3 are read")
+    return _one_channel(_by_codec(frame, _JPEG[kind]), colours)
+
+def _deep_tiff(path, head):
+    import tifffile
+    with tifffile.TiffFile(path) as t:
+        if len(t.pages) > 1: raise ValueError(f"it has {len(t.pages)} pages, a mammogram has one")
+        page = t.pages[0]
+        if not 0 < page.imagewidth*page.imagelength <= LARGEST: raise ValueError(f"it claims to have {page.imagelength} rows and {page.imagewidth} columns")
+        try: img = page.asarray()
+        except (ImportError, ValueError) as e:
+            if find_spec("imagecodecs"): raise
+            raise ValueError(f"{_message(e)}; its compression needs imagecodecs: pip install 'mammogan[dicom]'") from e
+        if page.samplesperpixel > 1 and page.axes.startswith("S"): img = np.moveaxis(img, 0, -1)
+        img = _one_channel(img, page.samplesperpixel-len(page.extrasamples))
+    if page.photometric != 0: return img
+    if img.dtype.kind != "u": raise ValueError("its values are fractions, or have a sign, and white is zero: which is black is not known")
+    return ((1 << int(img.max()).bit_length())-1-img).astype(img.dtype)      # the smallest scale that holds its values
+
+# %% ../nbs/00c_pixels.ipynb #reader0f
+def _reader_of(path, head):
+    "The function that reads a picture without loss, by its first bytes"
+    if head.startswith(b"\x89PNG") and len(head) > 25 and head[24] == 16 and head[25] in (2, 4, 6): return _deep_png
+    if head.startswith(b"\xff\xd8") and max(8, _announced(head)[1]) > 8: return _deep_jpeg
+    if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"): return _by_pillow
+    import tifffile
+    try:
+        with tifffile.TiffFile(path) as t: page = t.pages[0]
+        deep = np.max(page.bitspersample) > 8 and (page.photometric == 0 or page.samplesperpixel > 1)
+    except Exception: return _by_pillow        # its error says what is wrong
+    return _deep_tiff if deep else _by_pillow
 
 def read_picture(
     path    # a grey picture: PGM, PNG, TIFF, ...
 ) -> np.ndarray:  # (H,W) pixel values
     "The pixels of a picture file; colours become grey"
-    try:
-        with Image.open(path) as im:
-            if getattr(im, "n_frames", 1) > 1: raise ValueError(f"it has {im.n_frames} pages, a mammogram has one")
-            img = np.asarray(im if im.mode in ("L", "I", "F") or im.mode.startswith("I;16") else im.convert("L"))
-    except Exception as e: raise ValueError(f"{path} cannot be read as a picture ({_first_line(e)}).") from e
+    with _quietly():
+        try:
+            with open(path, "rb") as f: head = f.read(1 << 16)
+            img = _reader_of(path, head)(path, head)
+        except Exception as e: raise ValueError(f"{path} cannot be read as a picture ({_message(e)}).") from e
     return img.astype(np.uint16) if img.dtype.kind == "i" and img.size and 0 <= img.min() and img.max() <= 65535 else img
 
 # %% ../nbs/00c_pixels.ipynb #eea17867
