@@ -159,11 +159,11 @@ def image_doubts(
     pixels          # its patches
 ) -> list:          # sentences
     "What makes no sense about an image, and the likely cause"
-    share, full = numbers["breast_share"], "nearly all of it counts as breast: it is a close-up, or its air is not 0"
+    share, full = numbers["breast_share"], "nearly all of it counts as breast: it is a close-up, or its air is not 0 and its normal patches may show air"
     said = []
     if share > .97: said.append(f"{full}; then prepare it with --mask otsu" if mask == "nonzero" else full)
     elif mask == "nonzero" and numbers["p10"] < .02*numbers["p99"]:
-        said.append("a tenth of what counts as breast is nearly black, so its air may not be 0; then prepare it with --mask otsu")
+        said.append("a tenth of what counts as breast is nearly black, so its air may not be 0 and its normal patches may show air; then prepare it with --mask otsu")
     elif share < .02: said.append("next to nothing of it counts as breast: it may be inverted, or a label is taken for the breast")
     levels = (grey_levels(p, numbers["minimum"], numbers["maximum"]) for p in pixels)
     if pixels and all(n < FEW_LEVELS for n in levels):
