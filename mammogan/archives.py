@@ -103,7 +103,9 @@ def with_suggestions(
     "Rejections that name the file which a missing one may be: of the same name, with another ending or in another folder"
     if not any(r[3].endswith(NOT_THERE) for r in rejected): return rejected
     alike = defaultdict(list)
-    for f in sorted(files_on_disk(root, ["**/*"])): alike[_plain_stem(f.rpartition("/")[2])].append(f)
+    for f in sorted(files_on_disk(root, ["**/*"])):
+        stem = _plain_stem(f.rpartition("/")[2])
+        for word in {stem, stem.partition("_")[0]}: alike[word].append(f)
     def told(what, i, file, why):
         near = alike.get(_plain_stem(Path(str(file)).name)) or alike.get(_plain_stem(Path(str(i)).name)) or []
         return what, i, file, f"{why}; {near[0]} is" if near and why.endswith(NOT_THERE) else why

@@ -168,7 +168,16 @@ def _from_jpeg(frame, bits, kind):
     if kind not in _JPEG: raise ValueError(f"its frame is of kind {kind-0xC0 if kind else '(none)'} of JPEG, and kinds 0 to 3 and JPEG-LS are read")
     if not find_spec("imagecodecs"): raise ModuleNotFoundError("imagecodecs")
     import imagecodecs
-    return getattr(imagecodecs, _JPEG[kind])(frame)
+    return getattr(imagecodecs, _JPEG[kind])(_without_fill(frame) if kind == 0xC3 else frame)
+
+def _without_fill(frame):
+    "A stream without the fill bytes before its markers, which the decoder of JPEG Lossless takes for markers"
+    clean, at = frame[:2], 2
+    while at+4 <= len(frame) and frame[at] == 0xFF and frame[at+1] != 0xDA:
+        end = at+1 if frame[at+1] == 0xFF else at+2+int.from_bytes(frame[at+2:at+4], "big")
+        if frame[at+1] != 0xFF: clean += frame[at:end]
+        at = end
+    return clean+frame[at:]
 
 def _by_jpeg(ds):
     "(H,W) values of a file whose stream is of any kind of JPEG, and the stream's bits"
@@ -260,20 +269,24 @@ def _stored(words, ds, bits, notes):
     if (outside := _outside(words, ds)) is not None: own[outside] = words[outside]
     above = words.astype(np.int32)-own
     unfolded = signed and np.isin(above, (0, 1 << n)).all()      # negative values whose upper bits are zeros
-    if _belongs(words, own, above, n, unfolded):
+    inside = np.ones(own.shape, bool) if outside is None else ~(outside | _outside(own, ds))
+    if inside.any() and _belongs(words, own, above, inside, n, unfolded):
         raise ValueError(f"its values do not fit the {n} bits that it says are stored (BitsStored), and cut off they would be another film")
     if above.any() and not unfolded: notes.append(f"what is above its {n} stored bits, such as an overlay, was cut off")
     return own
 
-def _belongs(words, own, above, n, unfolded):
+# %% ../nbs/00c_pixels.ipynb #be10ngs0
+def _belongs(words, own, above, inside, n, unfolded):
     "Whether what is above the stored bits is part of the film"
     changes = smooth = 0
     for axis in (0, 1):
-        at = np.diff(above, axis=axis) != 0
+        both = np.diff(inside.astype(np.int8), axis=axis) == 0
+        at = (np.diff(above, axis=axis) != 0) & both & (inside[1:] if axis == 0 else inside[:, 1:])
         full, cut = (np.abs(np.diff(v.astype(np.int32), axis=axis)[at]) for v in (words, own))
         changes += len(cut); smooth += ((cut < full) & (cut < 1 << n-1)).sum()
-    other = above.size-np.unique(above, return_counts=True)[1].max()
-    return smooth < .9*changes or not unfolded and other > .1*above.size and changes < .2*other
+    counts = np.unique(above[inside], return_counts=True)[1]
+    other = counts.sum()-counts.max()
+    return smooth < .9*changes or not unfolded and other > .1*counts.sum() and changes < .2*other
 
 # %% ../nbs/00c_pixels.ipynb #9d01b5f1
 SYNTAXES = {"deflated": "1.2.840.10008.1.2.1.99", "rle": "1.2.840.10008.1.2.5", "jpeg-2000": "1.2.840.10008.1.2.4.90", "jpeg-ls": "1.2.840.10008.1.2.4.80",
@@ -497,7 +510,7 @@ def _deep_jpeg(path, head):
     (h, w, colours), bits, kind = _announced(frame)
     if not 0 < w*h <= LARGEST: raise ValueError(f"it claims to have {h} rows and {w} columns")
     if kind not in _JPEG: raise ValueError(f"its frame is of kind {kind-0xC0} of JPEG, and kinds 0 to 3 are read")
-    return _one_channel(_by_codec(frame, _JPEG[kind]), colours)
+    return _one_channel(_by_codec(_without_fill(frame), _JPEG[kind]), colours)
 
 def _deep_tiff(path, head):
     import tifffile
@@ -522,6 +535,7 @@ def _reader_of(path, head):
     if head.startswith(b"\xff\xd8") and max(8, _announced(head)[1]) > 8: return _deep_jpeg
     if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"): return _by_pillow
     import tifffile
+    if head[:4] in (b"II+\0", b"MM\0+"): return _deep_tiff      # files of more than 4 GB, of which Pillow knows some
     try:
         with tifffile.TiffFile(path) as t: page = t.pages[0]
         deep = np.max(page.bitspersample) > 8 and (page.photometric == 0 or page.samplesperpixel > 1)

@@ -307,7 +307,7 @@ def test_vindr_a_box_that_leaves_the_image_is_clipped_and_marked(vindr):
 def test_vindr_a_box_that_is_not_complete_is_a_row_and_no_normal_tissue_is_cut_beside_it(box, vindr):
     (vindr/"finding_annotations.csv").write_text(FINDINGS + finding(box=box) + finding("b"))
     ps = prepare(read_vindr(vindr), vindr.parent/"patches")
-    assert ps.rejected.reason.eq("its box is not complete").sum() == 1 and set(ps.normals.rows.image) == {"b", "c"}
+    assert ps.rejected.reason.str.startswith("its box is not complete").sum() == 1 and set(ps.normals.rows.image) == {"b", "c"}
 
 
 @pytest.mark.parametrize("categories", ["Mass", "['Mass'", "[[]]*10**9", "__import__('os').getcwd()", "", "[]"])

@@ -1,9 +1,15 @@
 """DICOM as it comes: every way of packing gives the same pixels, and whatever is done to a file, reading it ends with pixels or with a sentence."""
+import io
+
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 from conftest import mutated
 from hypothesis import example, given, Phase, settings, strategies as st
+from PIL import Image
+from pydicom.encaps import encapsulate
 from pydicom.pixels import pixel_array
 
 from mammogan import pixels
@@ -18,7 +24,16 @@ def files(tmp_path_factory):
     "The same small mammogram in every packing"
     folder = tmp_path_factory.mktemp("dicom")
     plain = write_dicom(folder/"plain.dcm", TISSUE, WindowCenter=2400, WindowWidth=1200, RescaleSlope=1, RescaleIntercept=0)
-    return dict(plain=plain, **{s: compress_dicom(plain, folder/f"{s}.dcm", s) for s in SYNTAXES})
+    return dict(plain=plain, **{s: compress_dicom(plain, folder/f"{s}.dcm", s) for s in SYNTAXES}, **{"jpeg-extended": extended(plain, folder/"jpeg-extended.dcm")})
+
+
+def extended(plain, out):
+    "The same, packed with loss in 12 bits"
+    ds = pydicom.dcmread(plain)
+    ds.file_meta.TransferSyntaxUID, ds.PixelData = "1.2.840.10008.1.2.4.51", encapsulate([imagecodecs.jpeg8_encode(TISSUE, level=95, bitspersample=12)])
+    ds["PixelData"].is_undefined_length = True
+    ds.save_as(out)
+    return out
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
@@ -80,14 +95,40 @@ def test_a_mutated_file_gives_pixels_or_a_sentence(which, seed, voi, files):
     else: assert picture.pixels.ndim == 2 and picture.pixels.dtype.kind == "u" and picture.pixels.size
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(max_examples=300, deadline=60_000, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
-@given(which=st.sampled_from([".png", ".pgm", ".tif"]), seed=st.integers(0, 2**32))
-def test_a_mutated_picture_gives_pixels_or_a_sentence(which, seed, files):
-    from PIL import Image
-    good, bad = files["plain"].with_name(f"good{which}"), files["plain"].with_name(f"bad{which}")
-    Image.fromarray(TISSUE if which != ".pgm" else TISSUE.astype(np.uint8)).save(good)
-    bad.write_bytes(mutated(good.read_bytes(), seed))
+@given(seed=st.integers(0, 2**32))
+def test_a_mutated_file_of_lossy_jpeg_gives_pixels_or_a_sentence(seed, files):
+    file = files["plain"].with_name("mutated-lossy.dcm")
+    file.write_bytes(mutated(files["jpeg-extended"].read_bytes(), seed))
+    try: picture = open_picture(file)
+    except ValueError as e: assert str(file) in str(e)
+    else: assert picture.pixels.ndim == 2
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    "The same mammogram as a picture, as Pillow reads it and as it does not"
+    out, deep = {}, np.dstack([TISSUE]*3)
+    for name, img in {"a.png": TISSUE, "a.tif": TISSUE, "a.pgm": TISSUE.astype(np.uint8)}.items():
+        Image.fromarray(img).save(made := io.BytesIO(), {"a.png": "PNG", "a.tif": "TIFF", "a.pgm": "PPM"}[name])
+        out[name] = made.getvalue()
+    for name, how in {"white.tif": dict(data=65535-TISSUE, photometric="miniswhite"), "rgb.tif": dict(data=deep, photometric="rgb", compression="deflate")}.items():
+        tifffile.imwrite(made := io.BytesIO(), **how); out[name] = made.getvalue()
+    return out | {"rgb.png": imagecodecs.png_encode(deep), "less.pgm": b"P5 40 48 4095\n"+TISSUE.astype(">u2").tobytes(), "deep.jpg": imagecodecs.ljpeg_encode(TISSUE, bitspersample=16)}
+
+
+def test_the_pictures_are_read(pictures, tmp_path):
+    for name, data in pictures.items():
+        (tmp_path/name).write_bytes(data)
+        assert (open_picture(tmp_path/name).pixels == (TISSUE.astype(np.uint8) if name == "a.pgm" else TISSUE)).all(), name
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@settings(max_examples=2000, deadline=60_000, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+@given(which=st.sampled_from(["a.png", "a.pgm", "a.tif", "white.tif", "rgb.tif", "rgb.png", "less.pgm", "deep.jpg"]), seed=st.integers(0, 2**32))
+def test_a_mutated_picture_gives_pixels_or_a_sentence(which, seed, files, pictures):
+    bad = files["plain"].with_name(f"bad-{which}")
+    bad.write_bytes(mutated(pictures[which], seed))
     try: picture = open_picture(bad)
     except ValueError as e: assert str(bad) in str(e)
     else: assert picture.pixels.ndim == 2
