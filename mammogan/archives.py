@@ -60,11 +60,11 @@ def _any_case(pattern): return re.sub("[a-zA-Z]", lambda m: f"[{m[0].lower()}{m[
 
 def files_on_disk(
     root,       # the archive's folder
-    patterns    # glob patterns of the files that are mammograms, e.g. `["images/**/*.dcm"]`; the case of letters does not matter
+    patterns    # glob patterns of the files that are mammograms, e.g. `["images/**/*.dcm"]`, in any case
 ) -> set:       # their paths relative to `root`, with `/` between the parts
     "Which files there are, so that no reader has to ask for each of them"
-    found = {f for p in patterns for f in glob(_any_case(p), root_dir=root, recursive=True) if os.path.isfile(os.path.join(root, f))}
-    return {f.replace(os.sep, "/") for f in found}
+    found = {f for p in patterns for f in glob(_any_case(p), root_dir=root, recursive=True)}
+    return {f.replace(os.sep, "/") for f in found if os.path.isfile(os.path.join(root, f))}
 
 def files_by_name(
     found       # files on disk
@@ -100,7 +100,7 @@ def with_suggestions(
     root,       # the archive's folder
     rejected    # rejections; of files that are missing, the reason ends with `NOT_THERE`
 ) -> list:
-    "Rejections that name the file which a missing one may be: of the same name, with another ending or in another folder"
+    "Rejections that name what a missing file may be: one of its name with another ending or in another folder"
     if not any(r[3].endswith(NOT_THERE) for r in rejected): return rejected
     alike = defaultdict(list)
     for f in sorted(files_on_disk(root, ["**/*"])):
@@ -116,7 +116,7 @@ def rows_and_files(
     root,         # the archive's folder
     named,        # the files that the archive's tables name, relative to `root`
     patterns      # glob patterns of the files that are mammograms, e.g. `["images/**/*.dcm"]`
-):                # the named files that are there, each with its name on disk (a dict), and rejections of the files that no row names
+):                # the named files that are there, with their names on disk; and rejections of files without a row
     "Compare what the tables name with what lies on disk; `what` is `file` for a file without a row"
     names = files_by_name(found := files_on_disk(root, patterns))
     there = {n: f for n in named if (f := file_of(names, n))}
@@ -159,7 +159,8 @@ def mark_columns(
     mark:dict    # a mark of an imagedb file
 ) -> dict:       # box and kinds; coordinates that are blank become missing
     "A lesion's box and kinds"
-    return {**{k: corner(mark.get(k.upper())) for k in BOX}, **{k: any(is_set(mark.get(f, "")) for f in flags) for k, flags in _kind_flags.items()}}
+    kinds = {k: any(is_set(mark.get(f, "")) for f in flags) for k, flags in _kind_flags.items()}
+    return {**{k: corner(mark.get(k.upper())) for k in BOX}, **kinds}
 
 # %% ../nbs/01a_archives.ipynb #6b994e4d
 _pathology = ("SURGERY", "BIOPSYWIDE", "BIOPSYFINE")
@@ -274,6 +275,10 @@ def _read_image(out, folder, study, episode, image, marks, nbss, there):
         return
     try: header = _image_header(folder/study, image)
     except ValueError as e: out["rejected"].append(("header", image, file, str(e))); header = {}
+    for c in ("tube_current", "magnification", "pixel_mm"):
+        if header.get(c) is None or not np.isnan(number(header[c])): continue
+        said = f"its {c} is {str(header[c])[:40]!r}, which is no number and is not used"
+        out["rejected"].append(("header", image, file, said)); header[c] = None
     out["images"].append(dict(id=image, patient=folder.name, study=study, file=file, **header))
     out["lesions"] += [dict(id=f"{image}/{k}", image=image, **mark_columns(m), status=lesion_status(nbss, episode, header.get("laterality"), m.get("LinkedNBSSLesionNumber")))
                        for k, m in marks.items()]
@@ -287,7 +292,8 @@ def read_omidb(
     "OMI-DB in its JSON delivery"
     root = existing_folder(data)
     data_folder = in_any_case(root/"data")
-    clients = sorted(e.name for e in os.scandir(data_folder) if e.is_dir()) if data_folder and data_folder.is_dir() else []
+    there = data_folder and data_folder.is_dir()
+    clients = sorted(e.name for e in os.scandir(data_folder) if e.is_dir()) if there else []
     if not clients: raise ParameterError(f"data={str(data)!r}: this is not an OMI-DB delivery, it has no clients in data/.")
     found, of_client = files_on_disk(root, ["images/**/*.dcm"]), defaultdict(set)
     for f in found: of_client[f.split("/")[1].lower()].add(f)
@@ -295,7 +301,8 @@ def read_omidb(
     parts = pmap(_read_client, jobs, workers if len(clients) > 200 else 1, "clients")
     images, lesions, rejected, named = ([r for p in parts for r in p[k]] for k in ("images", "lesions", "rejected", "named"))
     left = with_suggestions(root, rejected+files_without_rows(found, named))
-    return Archive("omidb", root, table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture, rejections(left))
+    tables = table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS)
+    return Archive("omidb", root, *tables, open_picture, rejections(left))
 
 # %% ../nbs/01a_archives.ipynb #5294edf3
 def _simulated_header(draw):
@@ -461,13 +468,14 @@ def complete_images(
 
 # %% ../nbs/01a_archives.ipynb #d53cd374
 def without_files(
-    images, lesions, there, source    # dicts, the files that exist by the names that tables give, and what lists the images
+    images, lesions, there, source    # dicts, from names in tables to names on disk, and what lists the images
 ):                                    # the images and lesions that have a file, and rejections of the others
     "Leave out what has no file"
     gone = {i["id"]: i["file"] for i in images if i["file"] not in there}
     rejected = [("image", i, f, f"listed in {source}, {NOT_THERE}") for i, f in gone.items()]
     rejected += [("lesion", l["id"], gone[l["image"]], "its image was left out") for l in lesions if l["image"] in gone]
-    return [dict(i, file=there[i["file"]]) for i in images if i["file"] in there], [l for l in lesions if l["image"] not in gone], rejected
+    kept = [dict(i, file=there[i["file"]]) for i in images if i["file"] in there]
+    return kept, [l for l in lesions if l["image"] not in gone], rejected
 
 # %% ../nbs/01a_archives.ipynb #24c7bcd4
 @reader("omidb-xls")
@@ -477,7 +485,8 @@ def read_omidb_xls(
 ) -> Archive:
     "OMI-DB in its delivery as spreadsheets"
     root = existing_folder(data)
-    books = [(root/f, Path(f).parent.name, f) for f in sorted(files_on_disk(root, ["meta*/*/*_image.xls*"])) if not Path(f).name.startswith("~")]
+    files = [f for f in sorted(files_on_disk(root, ["meta*/*/*_image.xls*"])) if not Path(f).name.startswith("~")]
+    books = [(root/f, Path(f).parent.name, f) for f in files]
     if not books: raise ParameterError(f"data={str(data)!r}: this is not OMI-DB's delivery as spreadsheets, it has no METADATA/<batch>/batch_<batch>_IMAGE.xls.")
     parts = pmap(_read_batch, books, workers if len(books) > 4 else 1, "spreadsheets")
     images, lesions, rejected = ([r for p in parts for r in p[k]] for k in range(3))
@@ -532,7 +541,8 @@ def funnel(
 ) -> pd.DataFrame:    # columns step, images, lesions, patients
     "What each criterion leaves"
     out, images, lesions = archive.rejected, archive.images, archive.lesions
-    n, gone = {w: int((out.what == w).sum()) for w in ("image", "lesion", "file")}, out[(out.what == "image") & out.reason.str.contains(f"{NOT_THERE}|{NOT_KNOWN}")]
+    n = {w: int((out.what == w).sum()) for w in ("image", "lesion", "file")}
+    gone = out[(out.what == "image") & out.reason.str.contains(f"{NOT_THERE}|{NOT_KNOWN}")]
     without = int((out.what.eq("lesion") & out.file.isin(gone.file)).sum())
     steps = [_step("rows in the tables", len(images)+n["image"], len(lesions)+n["lesion"]),
              _step("rows with a file", len(images)+n["image"]-len(gone), len(lesions)+n["lesion"]-without),
@@ -562,8 +572,8 @@ def read_rows(
     "A table as spreadsheet programs save it"
     try: text, separator = text_table(file)
     except UnicodeDecodeError as e: raise ParameterError(f"{file} is not text in UTF-8: save it again as CSV in UTF-8.") from e
-    rows = [{str(k).strip().lower(): (v or "").strip() for k, v in row.items() if k is not None} | {"": bool(row.get(None))}
-            for row in csv.DictReader(io.StringIO(text), delimiter=separator)]
+    cells = lambda row: {str(k).strip().lower(): (v or "").strip() for k, v in row.items() if k is not None}
+    rows = [cells(row) | {"": bool(row.get(None))} for row in csv.DictReader(io.StringIO(text), delimiter=separator)]
     if separator == ",": return rows
     return [{k: v.replace(",", ".") if k in (*BOX, "pixel_mm") else v for k, v in row.items()} for row in rows]
 
@@ -591,7 +601,8 @@ def _row_lesion(row, n, file):
     "A row's lesion, or None, and rejections"
     kinds, rejected = _row_kinds(row, (f"{file}/{n}", file))
     if not any(kinds.values()) and not rejected and not any(row[k] for k in BOX): return None, []
-    return dict(id=f"{file}/{n}", image=file, **{k: corner(row[k]) for k in BOX}, **kinds, status=status_word(row.get("status"))), rejected
+    box = {k: corner(row[k]) for k in BOX}
+    return dict(id=f"{file}/{n}", image=file, **box, **kinds, status=status_word(row.get("status"))), rejected
 
 def _rows_of_files(root, rows, name):
     "The rows of each file, with their numbers, and rejections of rows that name none"
@@ -616,7 +627,7 @@ def _folder_image(file, rows, told):
     about = {**told, **{k: v for k, v in said.items() if v}}
     if not about.get("patient"): return None, NO_PATIENT
     pixel = number(about.get("pixel_mm"))
-    if said["pixel_mm"] and np.isnan(pixel): return None, f"its pixel_mm is {said['pixel_mm'][:40]!r}, which is no number"
+    if (side := said["pixel_mm"]) and np.isnan(pixel): return None, f"its pixel_mm is {side[:40]!r}, which is no number"
     return dict(about, id=file, file=file, laterality=(about.get("laterality") or "")[:1].upper() or None, view=(about.get("view") or "").upper() or None, pixel_mm=None if np.isnan(pixel) else pixel), None
 
 # %% ../nbs/01a_archives.ipynb #4cd6b460
@@ -657,7 +668,8 @@ def read_folder(
     if not images and any(r[3] == NO_PATIENT for r in rejected): raise ParameterError(f"{name} has no column `patient` that says whose mammogram each is, and the files do not tell it either: folds are divided by patients. Add the column.")
     positives = "mass" if any(l["mass"] for l in lesions) or not lesions else "any"
     left = with_suggestions(root, rejected+files_without_rows(_mammograms_in(root), of_file))
-    return Archive("folder", root, table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture, rejections(left), positives=positives)
+    tables = table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS)
+    return Archive("folder", root, *tables, open_picture, rejections(left), positives=positives)
 
 # %% ../nbs/01a_archives.ipynb #091d87a7
 PATIENT_PATTERN = r"(?P<patient>P_\d+)"
@@ -906,9 +918,10 @@ def read_patches(
     if name: labels, rejected = _labels_of_table(root, name, rows, pictures, kind)
     else: labels, rejected = _labels_of_names(root, pictures, pattern, kind)
     read = [_read_patch(root, p, own.get(p.with_suffix("")), size) for p, *_ in labels]
-    rejected += [r for *_, why in read for r in why]+alone
+    rejected = with_suggestions(root, rejected+[r for *_, why in read for r in why]+alone)
     labels, read = ([x for x, r in zip(part, read) if r[0] is not None] for part in (labels, read))
-    many = f"None of the {n} pictures in {root} can" if (n := len(pictures)) > 1 else f"The one picture in {root} cannot"
+    n = len(pictures)
+    many = f"None of the {n} pictures in {root} can" if n > 1 else f"The one picture in {root} cannot"
     if not read: raise ValueError(f"{many} be used: {rejected[0][3].rstrip('.')} ({rejected[0][1]}).")
     pixels, outlines = np.stack([r[0] for r in read]), _stacked([r[1] for r in read])
     ps = patch_set(pixels, outlines, archive="patches", **_columns([filled for _, filled, _ in labels]))

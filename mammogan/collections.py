@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .archives import existing_folder, file_of, files_by_name, files_on_disk, files_without_rows, in_any_case, INVERTED, is_inverted, NOT_THERE
-from .archives import reader, rejections, rows_and_files, table, text_table, with_suggestions, without_specks
+from .archives import existing_folder, file_of, files_by_name, files_on_disk, files_without_rows, in_any_case
+from .archives import INVERTED, is_inverted, NOT_THERE, reader, rejections, rows_and_files, table, text_table
+from .archives import with_suggestions, without_specks
 from .core import fingerprint, home, ParameterError, pmap, read_json, write_json
 from .dataset import Archive, BOX, IMAGE_COLUMNS, KINDS, LESION_COLUMNS
 from .cutting import are_fractions
@@ -41,7 +42,9 @@ def read_text_table(
     "A table of text; names of columns in lower case, with blanks between words"
     torn = []
     try: t = _cells(path, torn)
-    except Exception as e: raise ValueError(f"{Path(path).name} cannot be read as a table ({f'{e or type(e).__name__}'.splitlines()[0].rstrip('.')}).") from e
+    except Exception as e:
+        why = f"{e or type(e).__name__}".splitlines()[0].rstrip(".")
+        raise ValueError(f"{Path(path).name} cannot be read as a table ({why}).") from e
     t.columns = [re.sub(r"[\s_]+", " ", str(c)).strip().lower() for c in t.columns]
     if missing := [c for c in needed if c not in t]: raise ValueError(f"{Path(path).name} has no column {', '.join(missing)}. It has: {', '.join(t.columns)}.")
     return t.fillna("").astype(str).apply(lambda column: column.str.strip()), torn
@@ -163,7 +166,8 @@ def dicom_facts(
     try:
         ds = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "Rows", "Columns", "ImagerPixelSpacing", "PixelSpacing"])
         side = pixel_side(ds, notes := [])
-        return dict(series=str(ds.get("SeriesInstanceUID", "")), shape=[int(ds.Rows), int(ds.Columns)], pixel_mm=side, notes=notes)
+        shape = [int(ds.Rows), int(ds.Columns)]
+        return dict(series=str(ds.get("SeriesInstanceUID", "")), shape=shape, pixel_mm=side, notes=notes)
     except Exception as e: raise ValueError(f"{path} cannot be read as DICOM ({f'{e or type(e).__name__}'.splitlines()[0]}).") from e
 
 # %% ../nbs/01c_collections.ipynb #3cf804fd
@@ -182,19 +186,21 @@ def series_files(
 # %% ../nbs/01c_collections.ipynb #c52b956b
 def mask_facts(
     path    # a DICOM file that may be a mask
-) -> dict:  # shape (H,W); values: 1, 2, or 3 for more; box x1, y1, x2, y2 where there are two; odd: what is strange about it
+) -> dict:  # shape (H,W); values: 1, 2, or 3 for more; box x1, y1, x2, y2 where there are two; odd: what is strange
     "Whether a file is a mask, and where it is set"
     img = open_dicom(path).pixels
     low, high = img.min(), img.max()
     inside = img == high
-    if low == high or not (inside | (img == low)).all(): return dict(shape=list(img.shape), values=1 if low == high else 3, box=None, odd="")
-    if is_inverted(inside): return dict(shape=list(img.shape), values=2, box=None, odd=INVERTED)
+    values = 1 if low == high else 2 if (inside | (img == low)).all() else 3
+    found = dict(shape=list(img.shape), values=values, box=None, odd="")
+    if values != 2: return found
+    if is_inverted(inside): return dict(found, odd=INVERTED)
     rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     x, y = cols[0], rows[0]
     lesion, specks = without_specks(inside[y:rows[-1]+1, x:cols[-1]+1])
     if specks: rows, cols = np.flatnonzero(lesion.any(axis=1))+y, np.flatnonzero(lesion.any(axis=0))+x
-    odd = f"kept; specks of {specks} pixels in all lie apart from the lesion, and its box is without them" if specks else ""
-    return dict(shape=list(img.shape), values=2, box=[int(cols[0]), int(rows[0]), int(cols[-1]), int(rows[-1])], odd=odd)
+    odd = f"kept; specks of {specks} pixels in all lie apart from the lesion, and its box is without them"*bool(specks)
+    return dict(found, box=[int(cols[0]), int(rows[0]), int(cols[-1]), int(rows[-1])], odd=odd)
 
 # %% ../nbs/01c_collections.ipynb #8332b40d
 def box_on_mammogram(
@@ -280,7 +286,8 @@ def read_cbis(
             if said: rejected.append(("mask", r["id"], file, said))
             lesions.append({**r, **(dict(zip(BOX, box)) if box else NOWHERE)})
     rejected += rows_and_files(root, [f for s in named for f in files.get(s, [])], ["**/*.dcm"])[1]
-    return Archive("cbis-ddsm", root, table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture, rejections(with_suggestions(root, rejected)), mask="otsu")
+    tables = table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS)
+    return Archive("cbis-ddsm", root, *tables, open_picture, rejections(with_suggestions(root, rejected)), mask="otsu")
 
 # %% ../nbs/01c_collections.ipynb #12b1c389
 _roi_kinds = {"mass": "mass", "calcif": "calcification", "cluster": "calcification", "asym": "asymmetry", "assym": "asymmetry", "distor": "distortion"}
@@ -312,7 +319,7 @@ def _points(roi):
 
 def inbreast_rois(
     path    # AllXML/<image>.xml
-) -> list:  # (name, points, reason) each; points are (n,2) floats, x and y in pixels; the reason says why there are none
+) -> list:  # (name, points, reason) each; points are (n,2) floats, x and y in pixels; the reason is why there are none
     "The outlines of one image"
     with open(path, "rb") as f: found = plistlib.load(f)
     return [(str(roi.get("Name") or ""), *_points(roi)) for image in found["Images"] for roi in image["ROIs"]]
@@ -333,7 +340,9 @@ def inbreast_lesions(
     except Exception as e: return lost(f"its outlines cannot be read ({f'{e or type(e).__name__}'.splitlines()[0]})")
     boxes = [(*p.min(0), *p.max(0)) if len(p) else [np.nan]*4 for _, p, _ in rois]
     wrong = [("outlines", f"{image}/{i}", xml.name, why) for i, (*_, why) in enumerate(rois) if why]
-    return [dict(id=f"{image}/{i}", image=image, **dict(zip(BOX, map(float, b))), **roi_kinds(n), status=status) for i, ((n, *_), b) in enumerate(zip(rois, boxes))], wrong
+    places = [dict(zip(BOX, map(float, b))) for b in boxes]
+    return [dict(id=f"{image}/{i}", image=image, **place, **roi_kinds(roi[0]), status=status)
+            for i, (roi, place) in enumerate(zip(rois, places))], wrong
 
 # %% ../nbs/01c_collections.ipynb #7115cc87
 _inbreast_name = re.compile(r"(\d+)_([0-9a-zA-Z]+)_MG_([LR])_([A-Z]+)_ANON\.dcm$", re.I)
@@ -355,7 +364,8 @@ def _inbreast_image(image, row, file):
     "A row of the table of images"
     m = _inbreast_name.search(file)
     view = m[4].upper()
-    return dict(id=image, patient=m[2], study="", laterality=m[3].upper(), view=dict(ML="MLO").get(view, view), file=file, pixel_mm=.07, density=row.get("acr", "") or None)
+    return dict(id=image, patient=m[2], study="", laterality=m[3].upper(), view=dict(ML="MLO").get(view, view),
+                file=file, pixel_mm=.07, density=row.get("acr", "") or None)
 
 @reader("inbreast")
 def read_inbreast(
@@ -367,7 +377,8 @@ def read_inbreast(
     there = sorted(files_on_disk(root, ["**/*.dcm"]))
     files = {m[1]: f for f in there if (m := _inbreast_name.search(f))}
     xmls = {Path(f).stem: root/f for f in sorted(files_on_disk(root, ["**/*.xml"])) if Path(f).stem.isdigit()}
-    images, lesions, rejected = [], [], [("row", " ".join(cells)[:60], "INbreast.csv", "it has more cells than the table has columns") for cells in torn]
+    images, lesions, why = [], [], "it has more cells than the table has columns"
+    rejected = [("row", " ".join(cells)[:60], "INbreast.csv", why) for cells in torn]
     for i, row in enumerate(t.to_dict("records")):
         image = row["file name"]
         if image not in files:
@@ -378,7 +389,8 @@ def read_inbreast(
         found, wrong = inbreast_lesions(image, xmls.get(image), row)
         lesions += found; rejected += wrong
     rejected += files_without_rows(there, [i["file"] for i in images])
-    return Archive("inbreast", root, table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture, rejections(with_suggestions(root, rejected)))
+    tables = table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS)
+    return Archive("inbreast", root, *tables, open_picture, rejections(with_suggestions(root, rejected)))
 
 # %% ../nbs/01c_collections.ipynb #bcb97f67
 _vindr_kinds = {"mass": "mass", "suspicious calcification": "calcification", "architectural distortion": "distortion", "asymmetry": "asymmetry", "focal asymmetry": "asymmetry", "global asymmetry": "asymmetry"}
@@ -402,19 +414,26 @@ def edge_box(
 # %% ../nbs/01c_collections.ipynb #6e864893
 _corners = ("xmin", "ymin", "xmax", "ymax")
 
+def _vindr_doubt(row, corners):
+    "What is wrong with a finding's box, or empty"
+    odd = [f"; {k} is {row[k][:40]!r}" for k, v in zip(_corners, corners) if row[k] and np.isnan(v)]
+    if np.isnan(corners).any(): return "its box is not complete"+"".join(odd)
+    given = ", ".join(row[k] for k in _corners)
+    return f"its box ({given}) is given as shares of the image's sides, and boxes are in pixels"*are_fractions(corners)
+
 def vindr_lesion(
     row, n:int        # a row of finding_annotations.csv, and its number within its image
 ):                    # a lesion or None, and what is wrong with the row, or empty
     "One finding"
     found, corners = categories(row["finding categories"]), [number(row[k]) for k in _corners]
-    box, why = edge_box(*corners), ""
-    if np.isnan(corners).any(): why = "its box is not complete"+"".join(f"; {k} is {row[k][:40]!r}" for k in _corners if row[k] and np.isnan(number(row[k])))
-    elif are_fractions(corners): why = f"its box ({', '.join(row[k] for k in _corners)}) is given as shares of the image's sides, and boxes are in pixels"
+    box, why = edge_box(*corners), _vindr_doubt(row, corners)
     if found == ["no finding"] and not any(row[k] for k in _corners): return None, ""
     kinds = {k: any(_vindr_kinds.get(c) == k for c in found or []) for k in KINDS}
     wrong = [] if found else [f"its categories are no list of words: {row['finding categories']!r}; it is kept without a kind"]
     wrong += [why]*bool(why)
-    return dict(id=f"{row['image id']}/{n}", image=row["image id"], **(NOWHERE if why else box), **kinds, status=birads_status(row.get("finding birads") or row.get("breast birads", ""))), "; ".join(wrong)
+    status = birads_status(row.get("finding birads") or row.get("breast birads", ""))
+    image, place = row["image id"], NOWHERE if why else box
+    return dict(id=f"{image}/{n}", image=image, **place, **kinds, status=status), "; ".join(wrong)
 
 # %% ../nbs/01c_collections.ipynb #d11c4fbb
 def vindr_tables(
@@ -422,11 +441,13 @@ def vindr_tables(
 ):               # rows of findings, rows of images, rejections
     "VinDr-Mammo's two tables"
     of_findings, of_breasts = (in_any_case(root/f"{n}_annotations.csv") for n in ("finding", "breast-level"))
-    if not of_findings: raise ParameterError(f"data={str(root)!r}: this is not VinDr-Mammo, it has no finding_annotations.csv.")
+    missing = "this is not VinDr-Mammo, it has no finding_annotations.csv."
+    if not of_findings: raise ParameterError(f"data={str(root)!r}: {missing}")
     try: findings, torn = read_text_table(of_findings, ["study id", "image id", "finding categories", *_corners])
     except ValueError as e: raise ParameterError(f"data={str(root)!r}: {e}") from e
     rejected, images = [("lesion", " ".join(cells)[:60], "finding_annotations.csv", "its row has more cells than the table has columns") for cells in torn], findings
-    try: images = pd.concat([read_text_table(of_breasts or root/"breast-level_annotations.csv", ["study id", "image id"])[0], findings])
+    of_breasts = of_breasts or root/"breast-level_annotations.csv"
+    try: images = pd.concat([read_text_table(of_breasts, ["study id", "image id"])[0], findings])
     except ValueError as e: rejected.append(("table", "breast-level_annotations.csv", "breast-level_annotations.csv", f"{e} Its images are taken from finding_annotations.csv."))
     return findings.to_dict("records"), images.fillna("").drop_duplicates("image id").to_dict("records"), rejected
 
@@ -464,10 +485,13 @@ def read_vindr(
     names = files_by_name([Path(f).stem for f in there])
     files = {Path(f).stem: f for f in sorted(there)}
     images = {r["image id"]: vindr_image(r, files[name]) for r in rows if (name := file_of(names, r["image id"]))}
-    rejected += [("image", r["image id"], f"images/{r['study id']}/{r['image id']}.dicom", f"the tables name it, {NOT_THERE}") for r in rows if r["image id"] and r["image id"] not in images]
+    gone = [r for r in rows if r["image id"] and r["image id"] not in images]
+    place = lambda r: f"images/{r['study id']}/{r['image id']}.dicom"
+    rejected += [("image", r["image id"], place(r), f"the tables name it, {NOT_THERE}") for r in gone]
     lesions, lost = vindr_lesions(findings, images)
     left = with_suggestions(root, rejected+lost+files_without_rows(there, [i["file"] for i in images.values()]))
-    return Archive("vindr-mammo", root, table(images.values(), IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture, rejections(left), mask="otsu")
+    tables = table(images.values(), IMAGE_COLUMNS), table(lesions, LESION_COLUMNS)
+    return Archive("vindr-mammo", root, *tables, open_picture, rejections(left), mask="otsu")
 
 # %% ../nbs/01c_collections.ipynb #a1ead75b
 _mias_kinds = dict(CIRC="mass", SPIC="mass", MISC="mass", CALC="calcification", ASYM="asymmetry", ARCH="distortion")
@@ -494,12 +518,14 @@ def mias_rows(
 def mias_strange(info:str):
     "The lines of Info.txt that begin like a row and are none"
     rows = {tuple(words) for words in mias_rows(info)}
-    return [line.strip() for line in info.splitlines() if line.strip().startswith("mdb") and tuple(_mias_words(line)) not in rows]
+    begun = [line.strip() for line in info.splitlines() if line.strip().startswith("mdb")]
+    return [line for line in begun if tuple(_mias_words(line)) not in rows]
 
 # %% ../nbs/01c_collections.ipynb #8ddd5d71
 def _mias_image(name, tissue, file):
     n = int(name[3:])
-    return dict(id=name, patient=f"mias{(n+1)//2:03}", study="", laterality="R" if n % 2 else "L", view="MLO", file=file, pixel_mm=.2, density=tissue)
+    return dict(id=name, patient=f"mias{(n+1)//2:03}", study="", laterality="R" if n % 2 else "L", view="MLO",
+                file=file, pixel_mm=.2, density=tissue)
 
 def _mias_lesion(words, number):
     kind, circle = _mias_kinds.get(words[2]), words[4:7]
@@ -514,18 +540,22 @@ def read_minimias(
     "mini-MIAS"
     root = existing_folder(data)
     notes = [f for place in ("Info.txt", "*/Info.txt") for f in sorted(files_on_disk(root, [place]))]
-    if not notes: raise ParameterError(f"data={str(data)!r}: this is not mini-MIAS, it has no Info.txt, at its top or one level down.")
+    missing = "this is not mini-MIAS, it has no Info.txt, at its top or one level down."
+    if not notes: raise ParameterError(f"data={str(data)!r}: {missing}")
     info, below = text_table(root/notes[0], "replace")[0], notes[0].rpartition("/")[0]
     found = files_on_disk(root, [f"{escape(below)}/*.pgm".lstrip("/")])
     names, images, lesions = files_by_name([Path(f).name for f in found]), {}, []
-    rejected = [("row", line[:60], "Info.txt", "it begins like a row, but is not a picture, a tissue and a class") for line in mias_strange(info)]
+    strange = "it begins like a row, but is not a picture, a tissue and a class"
+    rejected = [("row", line[:60], "Info.txt", strange) for line in mias_strange(info)]
     for i, words in enumerate(mias_rows(info)):
         name, file = words[0], f"{words[0]}.pgm"
         there, abnormal = file_of(names, file), words[2] != "NORM"
         if there: images[name] = _mias_image(name, words[1], f"{below}/{there}".lstrip("/"))
-        elif not any(r[:2] == ("image", name) for r in rejected): rejected.append(("image", name, file, f"listed in Info.txt, {NOT_THERE}"))
+        elif not any(r[:2] == ("image", name) for r in rejected):
+            rejected.append(("image", name, file, f"listed in Info.txt, {NOT_THERE}"))
         if not abnormal: continue
         if there: lesions.append(_mias_lesion(words, i))
         else: rejected.append(("lesion", f"{name}/{i}", file, "its image was left out"))
     left = with_suggestions(root, rejected+files_without_rows(found, [i["file"] for i in images.values()]))
-    return Archive("mini-mias", root, table(images.values(), IMAGE_COLUMNS), table(lesions, LESION_COLUMNS), open_picture, rejections(left), mask="otsu", positives="any")
+    tables = table(images.values(), IMAGE_COLUMNS), table(lesions, LESION_COLUMNS)
+    return Archive("mini-mias", root, *tables, open_picture, rejections(left), mask="otsu", positives="any")

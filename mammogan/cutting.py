@@ -85,6 +85,7 @@ def are_fractions(
     "Whether a box is given as shares of the image's sides, and not in pixels"
     return all(0 <= v <= 1 for v in box) and any(v % 1 for v in box)
 
+# %% ../nbs/00e_cutting.ipynb #5263e3f2
 def lesion_place(
     row,     # a row of `Archive.lesions`: `x1`, `y1`, `x2`, `y2`
     shape    # (H,W) of its mammogram
@@ -92,7 +93,8 @@ def lesion_place(
     "Where a lesion is, or why that is not known"
     if (box := box_numbers(row)) is None: return None, "the annotation gives no complete box"+_odd_corners(row)
     if are_fractions(given := [_number(row[k]) for k in BOX]):
-        return None, "box ({:g},{:g})-({:g},{:g}) is given as shares of the image's sides, and boxes are in pixels".format(*given)
+        at = "({:g},{:g})-({:g},{:g})".format(*given)
+        return None, f"box {at} is given as shares of the image's sides, and boxes are in pixels"
     x1, y1, x2, y2 = map(int, box)
     if x2 < x1 or y2 < y1: return None, f"box ({x1},{y1})-({x2},{y2}) ends before it begins"
     if x2 < 0 or y2 < 0 or x1 >= shape[1] or y1 >= shape[0]: return None, f"box ({x1},{y1})-({x2},{y2}) lies outside the image of {shape[1]}x{shape[0]} pixels"

@@ -129,8 +129,10 @@ def normalise(
     "Patches stretched between two numbers of their images"
     low, high = (images[c].values[:, None, None] for c in NORMALISATIONS[check_choice("normalise", method, NORMALISATIONS)])
     lost = images.index[np.isnan(low+high).ravel()].unique()
-    if len(lost): raise ParameterError(f"normalise={method!r} needs the window of every image, and {len(lost)} {'has' if len(lost) == 1 else 'have'} none, "
-                                       f"{lost[0]} for one. Choose minmax, percentile or landmarks.")
+    if len(lost):
+        some = f"{len(lost)} {'has' if len(lost) == 1 else 'have'} none, {lost[0]} for one"
+        raise ParameterError(f"normalise={method!r} needs the window of every image, and {some}. "
+                             "Choose minmax, percentile or landmarks.")
     return stretch(pixels, low, high)
 
 # %% ../nbs/00d_normalisation.ipynb #538053a7

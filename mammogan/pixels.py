@@ -25,7 +25,7 @@ from .core import check_choice, replacing
 class Picture:
     "A mammogram's pixels, and the window in which its maker wants it shown"
     pixels:np.ndarray    # (H,W) whole numbers of at least 0; bright is dense
-    window:tuple = None  # the grey values (low, high) between which it is to be shown, on the scale of `pixels`; or None
+    window:tuple = None  # the grey values (low, high) between which it is to be shown, on this scale; or None
     notes:tuple = ()     # what was not understood, contradicts itself or was cut off, a sentence each
 
 # %% ../nbs/00c_pixels.ipynb #0f56e3a9
@@ -81,7 +81,9 @@ def read_dataset(
 def _message(e): return " ".join(f"{e or type(e).__name__}".split())[:400].rstrip(". ")
 
 # %% ../nbs/00c_pixels.ipynb #a77r1b00
-def _numbers(value): return [float(o) for o in (value if hasattr(value, "__len__") and not isinstance(value, str) else [value])]
+def _numbers(value):
+    several = hasattr(value, "__len__") and not isinstance(value, str)
+    return [float(o) for o in (value if several else [value])]
 
 def _text(value):
     if isinstance(value, str): return value.strip()
@@ -90,7 +92,8 @@ def _text(value):
 def _raw(ds, keyword):
     "An attribute as it is in the file, shortened, for an error or a note"
     value = ds.get_item(keyword).value
-    text = value.decode("latin-1") if isinstance(value, bytes) else "\\".join(map(str, value)) if isinstance(value, MutableSequence) else str(value)
+    if isinstance(value, MutableSequence): value = "\\".join(map(str, value))
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
     return f"'{''.join(c for c in text.strip() if c.isprintable())[:60]}'"
 
 def _needed(ds, keyword, kind=int, default=None):
@@ -124,7 +127,8 @@ def _frames(ds, notes):
 def _problem(ds, notes):
     "Why a dataset is not one grey mammogram, or None"
     if "PixelData" not in ds: return "holds no picture: it has no pixel data."
-    frames, samples, bits = _frames(ds, notes), _needed(ds, "SamplesPerPixel", default=1), _needed(ds, "BitsAllocated", default=0)
+    frames, samples = _frames(ds, notes), _needed(ds, "SamplesPerPixel", default=1)
+    bits = _needed(ds, "BitsAllocated", default=0)
     if frames > 1: return f"has {frames} frames; a mammogram has one (tomosynthesis is left out)."
     if bits > 16: return f"has {bits} bits a pixel; a mammogram has 16 at most."
     if samples > 1: return f"is in colour: it has {samples} values a pixel, a mammogram has one."
@@ -134,22 +138,25 @@ def _problem(ds, notes):
     if not 0 < rows*cols <= LARGEST: return f"claims to have {rows} rows and {cols} columns."
     stored, signed = (_needed(ds, k) for k in ("BitsStored", "PixelRepresentation"))
     if stored is None or not 0 < stored <= bits: return f"says that {stored} of {bits} bits are stored."
-    if signed not in (0, 1): return f"says {signed} where 0 means values without a sign and 1 means values with one (PixelRepresentation)."
+    if signed not in (0, 1): return f"has a PixelRepresentation of {signed}; 0 (no sign) and 1 (signed) are known."
 
 # %% ../nbs/00c_pixels.ipynb #99c375e7
-_LOSSY = {0xC0: "jpeg8_decode", 0xC1: "jpeg8_decode", 0xC2: "jpeg8_decode"}      # by the marker of the frame: baseline, extended, progressive
-_JPEG = {**_LOSSY, 0xC3: "jpegsof3_decode", 0xF7: "jpegls_decode"}              # lossless, JPEG-LS
+# Decoders by the marker of the frame: baseline, extended, progressive; lossless and JPEG-LS; and all frames
+_LOSSY = {0xC0: "jpeg8_decode", 0xC1: "jpeg8_decode", 0xC2: "jpeg8_decode"}
+_JPEG = {**_LOSSY, 0xC3: "jpegsof3_decode", 0xF7: "jpegls_decode"}
+_FRAMES = {*_JPEG, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _JPEG_SYNTAXES = {f"1.2.840.10008.1.2.4.{n}" for n in (*range(50, 67), 70, 80, 81)}
 
 def _announced(frame):
     "(rows, columns, values a pixel), bits, and the kind of frame that a JPEG, JPEG-LS or JPEG 2000 stream announces"
     number = lambda at, n: int.from_bytes(frame[at:at+n], "big")
     if (at := frame.find(b"\xff\x4f\xff\x51", 0, 256)) >= 0:
-        return (number(at+12, 4)-number(at+20, 4), number(at+8, 4)-number(at+16, 4), number(at+40, 2)), (number(at+42, 1) & 127)+1, 0x4F
+        rows, cols = (number(at+k, 4)-number(at+k+8, 4) for k in (12, 8))
+        return (rows, cols, number(at+40, 2)), (number(at+42, 1) & 127)+1, 0x4F
     at = 2
     while at+10 <= len(frame) and frame[at] == 0xFF:
         kind = frame[at+1]
-        if kind in (*_JPEG, 0xC5, 0xC6, 0xC7, *range(0xC9, 0xCC), *range(0xCD, 0xD0)): return (number(at+5, 2), number(at+7, 2), frame[at+9]), frame[at+4], kind
+        if kind in _FRAMES: return (number(at+5, 2), number(at+7, 2), frame[at+9]), frame[at+4], kind
         at += 1 if kind == 0xFF else 2+number(at+2, 2)     # any number of fill bytes may precede a marker
     return None, 0, 0
 
@@ -159,16 +166,18 @@ def _stream(ds):
     frame = get_frame(ds.PixelData, 0, number_of_frames=1)
     size, bits, kind = _announced(frame)
     if size == (ds.Rows, ds.Columns, 1): return frame, bits, kind
-    raise ValueError(f"the stream inside does not announce the {ds.Rows} rows and {ds.Columns} columns of the header, and one value a pixel")
+    raise ValueError(f"the stream inside does not announce the {ds.Rows} rows and {ds.Columns} columns of the header")
 
 # %% ../nbs/00c_pixels.ipynb #jpe6k1nd
 def _from_jpeg(frame, bits, kind):
     "(H,W) values of a JPEG or JPEG-LS stream"
     if kind in _LOSSY and bits == 8: return np.asarray(Image.open(io.BytesIO(frame)))
-    if kind not in _JPEG: raise ValueError(f"its frame is of kind {kind-0xC0 if kind else '(none)'} of JPEG, and kinds 0 to 3 and JPEG-LS are read")
+    if kind not in _JPEG: raise ValueError(_unknown(kind))
     if not find_spec("imagecodecs"): raise ModuleNotFoundError("imagecodecs")
     import imagecodecs
     return getattr(imagecodecs, _JPEG[kind])(_without_fill(frame) if kind == 0xC3 else frame)
+
+def _unknown(kind): return f"its frame is of kind {kind-0xC0} of JPEG, and kinds 0 to 3 and JPEG-LS are read"
 
 def _without_fill(frame):
     "A stream without the fill bytes before its markers, which the decoder of JPEG Lossless takes for markers"
@@ -179,6 +188,7 @@ def _without_fill(frame):
         at = end
     return clean+frame[at:]
 
+# %% ../nbs/00c_pixels.ipynb #jpe6k1n2
 def _by_jpeg(ds):
     "(H,W) values of a file whose stream is of any kind of JPEG, and the stream's bits"
     frame, bits, kind = _stream(ds)
@@ -207,14 +217,16 @@ def unpack(
     "The stored pixel values of a dataset"
     words, bits = _words(ds, path)
     if not (words.ndim == 2 and words.dtype.kind in "iu" and words.size):
-        raise ValueError(f"{path}: its pixels are {words.dtype} of shape {words.shape}, not whole numbers in rows and columns.")
+        found = f"{words.dtype} of shape {words.shape}"
+        raise ValueError(f"{path}: its pixels are {found}, not whole numbers in rows and columns.")
     try: return _stored(words, ds, bits, [] if notes is None else notes)
     except ValueError as e: raise ValueError(f"{path}: {_message(e)}.") from e
 
 def _words(ds, path):
     "What a decoder gives, and the bits of the stream, 0 where there is none; else an error that names what is missing"
     uid = ds.file_meta.get("TransferSyntaxUID", "")
-    missing = f"{path} is packed as {getattr(uid, 'name', '')}, and no decoder for it is installed: pip install 'mammogan[dicom]'."
+    name = getattr(uid, "name", "")
+    missing = f"{path} is packed as {name}, and no decoder for it is installed: pip install 'mammogan[dicom]'."
     try: decoder = _decoder(uid)
     except (NotImplementedError, AttributeError, ValueError) as e: raise ValueError(_not_read(uid, path)) from e
     if decoder is None: raise ValueError(missing)
@@ -223,6 +235,7 @@ def _words(ds, path):
     except ModuleNotFoundError as e: raise ValueError(missing) from e
     except BaseException as e: raise ValueError(f"{path}: its pixels cannot be decoded ({_message(e)}).") from e
 
+# %% ../nbs/00c_pixels.ipynb #98aa85f2
 def _not_read(uid, path):
     if not uid or uid.name == uid: return f"{path}: its transfer syntax {uid or '(none given)'} is not one of pictures."
     return f"{path} is packed as {uid.name}, which is not read here: save it again without packing."
@@ -256,7 +269,8 @@ def _outside(img, ds):
 def _lowest(ds, bits):
     "How many bits are below those of the picture"
     low = max(0, _needed(ds, "HighBit", default=ds.BitsStored-1)-ds.BitsStored+1)
-    if low+ds.BitsStored > ds.BitsAllocated: raise ValueError(f"its pixels cannot be decoded (its highest bit is number {ds.HighBit} of {ds.BitsAllocated})")
+    if low+ds.BitsStored > ds.BitsAllocated:
+        raise ValueError(f"its pixels cannot be decoded (its highest bit is number {ds.HighBit} of {ds.BitsAllocated})")
     return 0 if 0 < bits <= ds.BitsStored else low      # a stream of so few bits holds nothing else
 
 def _stored(words, ds, bits, notes):
@@ -264,14 +278,15 @@ def _stored(words, ds, bits, notes):
     signed, n, low = words.dtype.kind == "i", ds.BitsStored, _lowest(ds, bits)
     words = words >> low if low else words
     first, last = (-(1 << n-1), (1 << n-1)-1) if signed else (0, (1 << n)-1)
-    if first <= words.min() and words.max() <= last: return words
+    if words.max() <= last and (not signed or first <= words.min()): return words
     own = (_with_sign(words, n) if signed else words & last).astype(words.dtype)
     if (outside := _outside(words, ds)) is not None: own[outside] = words[outside]
     above = words.astype(np.int32)-own
     unfolded = signed and np.isin(above, (0, 1 << n)).all()      # negative values whose upper bits are zeros
     inside = np.ones(own.shape, bool) if outside is None else ~(outside | _outside(own, ds))
     if inside.any() and _belongs(words, own, above, inside, n, unfolded):
-        raise ValueError(f"its values do not fit the {n} bits that it says are stored (BitsStored), and cut off they would be another film")
+        raise ValueError(f"its values do not fit the {n} bits that it says are stored (BitsStored): cut off, "
+                         "it would be another film")
     if above.any() and not unfolded: notes.append(f"what is above its {n} stored bits, such as an overlay, was cut off")
     return own
 
@@ -346,12 +361,15 @@ def _slope(ds): return _needed(ds, "RescaleSlope", float) or 1.
 def _polarity(ds, notes):
     "Whether dense tissue is dark, and whether that is said of the stored values, before any rescale"
     dark = ds.get("PhotometricInterpretation") == "MONOCHROME1"
-    sign, shape = _said(ds, "PixelIntensityRelationshipSign", int, notes), _said(ds, "PresentationLUTShape", _text, notes)
+    sign = _said(ds, "PixelIntensityRelationshipSign", int, notes)
+    shape = _said(ds, "PresentationLUTShape", _text, notes)
     if _said(ds, "PresentationIntentType", _text, notes) == "FOR PROCESSING" and sign in (1, -1):
-        if dark and sign < 0: notes.append("MONOCHROME1 and an intensity sign of -1 contradict each other: read by the sign, higher is denser")
+        contrary = "MONOCHROME1 and an intensity sign of -1 contradict each other: read by the sign"
+        if dark and sign < 0: notes.append(contrary)
         return sign > 0, True
     if shape not in ("INVERSE", "IDENTITY") or dark == (shape == "INVERSE"): return dark, False
-    notes.append(f"{ds.PhotometricInterpretation} and a presentation LUT of {shape} contradict each other: read by the LUT, as the standard has it")
+    said = f"{ds.PhotometricInterpretation} and a presentation LUT of {shape} contradict each other"
+    notes.append(f"{said}: read by the LUT, as the standard has it")
     return shape == "INVERSE", False
 
 # %% ../nbs/00c_pixels.ipynb #ca097aa3
@@ -380,7 +398,7 @@ def first_window(
 
 # %% ../nbs/00c_pixels.ipynb #4c0fdb7d
 def _own_descriptors(ds, signed):
-    "Write the descriptors of tables as the values are that go through them: counts without a sign, the first value with the values' sign"
+    "Correct the descriptors of tables: counts have no sign, and the first value has that of the values that go through"
     for name in ("ModalityLUTSequence", "VOILUTSequence"):
         for item in ds.get(name) or []:
             n, first, bits = (int(v) % 65536 for v in item.LUTDescriptor)
@@ -420,6 +438,7 @@ def open_dicom(
     picture.notes = tuple(notes)
     return picture
 
+# %% ../nbs/00c_pixels.ipynb #eb0cd6f2
 def _grey(img, ds, voi, path, notes):
     "From stored values to a `Picture`"
     from pydicom.pixels import apply_modality_lut
@@ -444,7 +463,8 @@ _VIEWS = {"R-10242": "CC", "399162004": "CC", "R-10226": "MLO", "399368009": "ML
           "R-10230": "LMO", "399099002": "LMO", "R-10244": "FB", "399196006": "FB"}
 _HEADER = dict(manufacturer="Manufacturer", model="ManufacturerModelName", intent="PresentationIntentType", tube_current="XRayTubeCurrent",
                magnification="EstimatedRadiographicMagnificationFactor")
-_WANTED = [*_HEADER.values(), *"ImageLaterality Laterality ViewPosition ViewCodeSequence ImagerPixelSpacing PixelSpacing PatientID".split()]
+_WANTED = [*_HEADER.values(), "ImageLaterality", "Laterality", "ViewPosition", "ViewCodeSequence",
+           "ImagerPixelSpacing", "PixelSpacing", "PatientID"]
 
 def _view(ds, notes):
     if said := _said(ds, "ViewPosition", _text, notes): return said
@@ -461,14 +481,15 @@ def pixel_side(
 # %% ../nbs/00c_pixels.ipynb #hea5er00
 def read_header(
     path    # a DICOM file
-) -> dict:  # laterality, view, manufacturer, model, intent, tube_current, magnification, pixel_mm, patient; None where the file does not tell; notes
+) -> dict:  # columns of a table of images and `patient`, None where the file does not tell; and `notes`
     "What a mammogram's header says of how it was taken"
     import pydicom
     with _quietly():
         try:
             ds, notes = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_WANTED), []
             text = lambda keyword: _said(ds, keyword, _text, notes) or None
-            told = {c: _said(ds, k, float, notes) if c in ("tube_current", "magnification") else text(k) for c, k in _HEADER.items()}
+            number = lambda keyword: _said(ds, keyword, float, notes)
+            told = {c: (number if c in ("tube_current", "magnification") else text)(k) for c, k in _HEADER.items()}
             return dict(told, laterality=text("ImageLaterality") or text("Laterality"), view=_view(ds, notes),
                         pixel_mm=pixel_side(ds, notes), patient=text("PatientID"), notes=notes)
         except Exception as e: raise ValueError(f"{path} cannot be read as DICOM ({_message(e)}).") from e
@@ -479,7 +500,8 @@ PICTURES = (".png", ".pgm", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 def _one_channel(img, colours):
     "(H,W) values of a picture with one or three colours, and perhaps more channels, which are left away"
     if img.ndim == 2: return img
-    if colours not in (1, 3) or img.ndim != 3: raise ValueError(f"its pixels have the shape {img.shape}, and one grey value or three colours are read")
+    if colours not in (1, 3) or img.ndim != 3:
+        raise ValueError(f"its pixels have the shape {img.shape}, and one grey value or three colours are read")
     first = img[..., 0]
     if colours == 1 or all((img[..., c] == first).all() for c in (1, 2)): return np.ascontiguousarray(first)
     return np.rint(img[..., :3] @ (.299, .587, .114)).astype(img.dtype)
@@ -489,43 +511,60 @@ def _by_pillow(path, head):
     with Image.open(path) as im:
         if getattr(im, "n_frames", 1) > 1: raise ValueError(f"it has {im.n_frames} pages, a mammogram has one")
         img = np.asarray(im if im.mode in ("L", "I", "F") or im.mode.startswith("I;16") else im.convert("L"))
-    most = re.match(rb"P[25]\s(?:\s|#[^\n]*\n)*\d+\s(?:\s|#[^\n]*\n)*\d+\s(?:\s|#[^\n]*\n)*(\d+)\s", head)
-    if not most or int(most[1]) in (255, 65535): return img
-    return np.rint(img*(int(most[1])/(255 if img.dtype == np.uint8 else 65535))).astype(np.uint8 if int(most[1]) < 256 else np.uint16)
+    most = _greatest(head)
+    if head[:2] in (b"P3", b"P6") and most > 255:
+        raise ValueError("it has colours of more than 8 bits, which would be cut to 8: save it in grey")
+    if most in (0, 255, 65535): return img
+    kind, full = (np.uint8, 255) if most < 256 else (np.uint16, 65535)
+    return np.rint(img*(most/full)).astype(kind)
+
+def _greatest(head):
+    "The greatest value that a PGM or PPM says it has; 0 for other files"
+    gap = rb"\s(?:\s|#[^\n]*\n)*"
+    found = re.match(rb"P[2356]"+(gap+rb"\d+")*2+gap+rb"(\d+)\s", head)
+    return int(found[1]) if found else 0
 
 # %% ../nbs/00c_pixels.ipynb #deep0p1c
 def _by_codec(data, name):
     "(H,W) or (H,W,C) values of a picture with more than 8 bits"
-    if not find_spec("imagecodecs"): raise ValueError("it has more than 8 bits, which need imagecodecs: pip install 'mammogan[dicom]'")
+    need = "it has more than 8 bits, which need imagecodecs: pip install 'mammogan[dicom]'"
+    if not find_spec("imagecodecs"): raise ValueError(need)
     import imagecodecs
     return getattr(imagecodecs, name)(data)
 
+def _check_size(rows, cols):
+    if not 0 < rows*cols <= LARGEST: raise ValueError(f"it claims to have {rows} rows and {cols} columns")
+
 def _deep_png(path, head):
     w, h, kind = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"), head[25]
-    if not 0 < w*h <= LARGEST: raise ValueError(f"it claims to have {h} rows and {w} columns")
+    _check_size(h, w)
     return _one_channel(_by_codec(Path(path).read_bytes(), "png_decode"), 3 if kind & 2 else 1)
 
 def _deep_jpeg(path, head):
     frame = Path(path).read_bytes()
     (h, w, colours), bits, kind = _announced(frame)
-    if not 0 < w*h <= LARGEST: raise ValueError(f"it claims to have {h} rows and {w} columns")
-    if kind not in _JPEG: raise ValueError(f"its frame is of kind {kind-0xC0} of JPEG, and kinds 0 to 3 are read")
+    _check_size(h, w)
+    if kind not in _JPEG: raise ValueError(_unknown(kind))
     return _one_channel(_by_codec(_without_fill(frame), _JPEG[kind]), colours)
+
+# %% ../nbs/00c_pixels.ipynb #deep0p12
+def _page_pixels(page):
+    try: return page.asarray()
+    except (ImportError, ValueError) as e:
+        if find_spec("imagecodecs"): raise
+        raise ValueError(f"{_message(e)}; its compression needs imagecodecs: pip install 'mammogan[dicom]'") from e
 
 def _deep_tiff(path, head):
     import tifffile
     with tifffile.TiffFile(path) as t:
         if len(t.pages) > 1: raise ValueError(f"it has {len(t.pages)} pages, a mammogram has one")
         page = t.pages[0]
-        if not 0 < page.imagewidth*page.imagelength <= LARGEST: raise ValueError(f"it claims to have {page.imagelength} rows and {page.imagewidth} columns")
-        try: img = page.asarray()
-        except (ImportError, ValueError) as e:
-            if find_spec("imagecodecs"): raise
-            raise ValueError(f"{_message(e)}; its compression needs imagecodecs: pip install 'mammogan[dicom]'") from e
+        _check_size(page.imagelength, page.imagewidth)
+        img = _page_pixels(page)
         if page.samplesperpixel > 1 and page.axes.startswith("S"): img = np.moveaxis(img, 0, -1)
         img = _one_channel(img, page.samplesperpixel-len(page.extrasamples))
     if page.photometric != 0: return img
-    if img.dtype.kind != "u": raise ValueError("its values are fractions, or have a sign, and white is zero: which is black is not known")
+    if img.dtype.kind != "u": raise ValueError("white is zero, and its values have a sign or fractions: black is not known")
     return ((1 << int(img.max()).bit_length())-1-img).astype(img.dtype)      # the smallest scale that holds its values
 
 # %% ../nbs/00c_pixels.ipynb #reader0f
@@ -533,14 +572,13 @@ def _reader_of(path, head):
     "The function that reads a picture without loss, by its first bytes"
     if head.startswith(b"\x89PNG") and len(head) > 25 and head[24] == 16 and head[25] in (2, 4, 6): return _deep_png
     if head.startswith(b"\xff\xd8") and max(8, _announced(head)[1]) > 8: return _deep_jpeg
-    if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"): return _by_pillow
-    import tifffile
-    if head[:4] in (b"II+\0", b"MM\0+"): return _deep_tiff      # files of more than 4 GB, of which Pillow knows some
+    return _tiff_reader(path) if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") else _by_pillow
+
+def _tiff_reader(path):
     try:
-        with tifffile.TiffFile(path) as t: page = t.pages[0]
-        deep = np.max(page.bitspersample) > 8 and (page.photometric == 0 or page.samplesperpixel > 1)
-    except Exception: return _by_pillow        # its error says what is wrong
-    return _deep_tiff if deep else _by_pillow
+        with Image.open(path) as im: bits, white, channels = (im.tag_v2.get(k, (1,)) for k in (258, 262, 277))
+    except Exception: return _deep_tiff                # Pillow does not know all kinds
+    return _deep_tiff if np.max(bits) > 8 and (white == 0 or np.max(channels) > 1) else _by_pillow
 
 def read_picture(
     path    # a grey picture: PGM, PNG, TIFF, ...

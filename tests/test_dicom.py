@@ -24,13 +24,15 @@ def files(tmp_path_factory):
     "The same small mammogram in every packing"
     folder = tmp_path_factory.mktemp("dicom")
     plain = write_dicom(folder/"plain.dcm", TISSUE, WindowCenter=2400, WindowWidth=1200, RescaleSlope=1, RescaleIntercept=0)
-    return dict(plain=plain, **{s: compress_dicom(plain, folder/f"{s}.dcm", s) for s in SYNTAXES}, **{"jpeg-extended": extended(plain, folder/"jpeg-extended.dcm")})
+    made = {s: compress_dicom(plain, folder/f"{s}.dcm", s) for s in SYNTAXES}
+    return dict(made, plain=plain, **{"jpeg-extended": extended(plain, folder/"jpeg-extended.dcm")})
 
 
 def extended(plain, out):
     "The same, packed with loss in 12 bits"
     ds = pydicom.dcmread(plain)
-    ds.file_meta.TransferSyntaxUID, ds.PixelData = "1.2.840.10008.1.2.4.51", encapsulate([imagecodecs.jpeg8_encode(TISSUE, level=95, bitspersample=12)])
+    stream = imagecodecs.jpeg8_encode(TISSUE, level=95, bitspersample=12)
+    ds.file_meta.TransferSyntaxUID, ds.PixelData = "1.2.840.10008.1.2.4.51", encapsulate([stream])
     ds["PixelData"].is_undefined_length = True
     ds.save_as(out)
     return out
@@ -112,20 +114,22 @@ def pictures():
     for name, img in {"a.png": TISSUE, "a.tif": TISSUE, "a.pgm": TISSUE.astype(np.uint8)}.items():
         Image.fromarray(img).save(made := io.BytesIO(), {"a.png": "PNG", "a.tif": "TIFF", "a.pgm": "PPM"}[name])
         out[name] = made.getvalue()
-    for name, how in {"white.tif": dict(data=65535-TISSUE, photometric="miniswhite"), "rgb.tif": dict(data=deep, photometric="rgb", compression="deflate")}.items():
-        tifffile.imwrite(made := io.BytesIO(), **how); out[name] = made.getvalue()
-    return out | {"rgb.png": imagecodecs.png_encode(deep), "less.pgm": b"P5 40 48 4095\n"+TISSUE.astype(">u2").tobytes(), "deep.jpg": imagecodecs.ljpeg_encode(TISSUE, bitspersample=16)}
+    tiffs = {"white.tif": dict(data=65535-TISSUE, photometric="miniswhite"), "rgb.tif": dict(data=deep, photometric="rgb", compression="deflate")}
+    for name, how in tiffs.items(): tifffile.imwrite(made := io.BytesIO(), **how); out[name] = made.getvalue()
+    out["less.pgm"] = b"P5 40 48 4095\n"+TISSUE.astype(">u2").tobytes()
+    return dict(out, **{"rgb.png": imagecodecs.png_encode(deep), "deep.jpg": imagecodecs.ljpeg_encode(TISSUE, bitspersample=16)})
 
 
 def test_the_pictures_are_read(pictures, tmp_path):
     for name, data in pictures.items():
         (tmp_path/name).write_bytes(data)
-        assert (open_picture(tmp_path/name).pixels == (TISSUE.astype(np.uint8) if name == "a.pgm" else TISSUE)).all(), name
+        values = TISSUE.astype(np.uint8) if name == "a.pgm" else TISSUE
+        assert (open_picture(tmp_path/name).pixels == values).all(), name
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(max_examples=2000, deadline=60_000, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
-@given(which=st.sampled_from(["a.png", "a.pgm", "a.tif", "white.tif", "rgb.tif", "rgb.png", "less.pgm", "deep.jpg"]), seed=st.integers(0, 2**32))
+@given(which=st.sampled_from("a.png a.pgm a.tif white.tif rgb.tif rgb.png less.pgm deep.jpg".split()), seed=st.integers(0, 2**32))
 def test_a_mutated_picture_gives_pixels_or_a_sentence(which, seed, files, pictures):
     bad = files["plain"].with_name(f"bad-{which}")
     bad.write_bytes(mutated(pictures[which], seed))
