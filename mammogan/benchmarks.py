@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['AMOUNTS', 'STAGES', 'Paired', 'paired', 'claim', 'number_said', 'Claims', 'claims', 'Amounts', 'few_mammograms',
            'repeated', 'packed', 'read_by_pydicom', 'read_by_us', 'prepare_once', 'reading_claims', 'stopwatches',
-           'profile', 'peak_memory', 'prepared_here', 'prepared_apart', 'long_runs', 'long_claims', 'large_set',
-           'as_pictures', 'patch_claims', 'select_delivery', 'parse_only', 'delivery_claims', 'measured_on',
-           'keep_claims']
+           'profile', 'peak_memory', 'run_apart', 'prepared_here', 'prepared_apart', 'long_runs', 'long_claims',
+           'large_set', 'as_pictures', 'patch_claims', 'select_delivery', 'parse_only', 'delivery_claims',
+           'measured_on', 'keep_claims']
 
 # %% ../nbs/07_benchmarks.ipynb #5600af47
 import json, os, shutil, subprocess, sys, tempfile, time
@@ -212,6 +212,21 @@ def peak_memory() -> dict:   # MB: of this process, and of the largest of its ch
     if status.is_file(): own = next(int(l.split()[1]) for l in status.read_text().splitlines() if l.startswith("VmHWM"))/2**10
     return dict(own=own, workers=children)
 
+# %% ../nbs/07_benchmarks.ipynb #5e0d1f01
+def run_apart(
+    function:str, what:str,   # a function of the package, by its whole name, and what it does, for an error
+    **given                   # its arguments, as plain as JSON
+):                            # what it gives
+    "Call a function in a fresh process, which ends with this one"
+    module, _, name = function.rpartition(".")
+    code = ("import json, sys; from mammogan.core import end_with_parent; end_with_parent(int(sys.argv[1])); "
+            f"from {module} import {name}; print(json.dumps({name}(**json.load(sys.stdin))))")
+    command = [sys.executable, "-c", code, str(os.getpid())]
+    done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True)
+    if not done.returncode: return json.loads(done.stdout.splitlines()[-1])
+    last = (done.stderr.strip() or f"the exit status {done.returncode}").splitlines()[-1]
+    raise RuntimeError(f"{what} ended with: {last}")
+
 # %% ../nbs/07_benchmarks.ipynb #b8fff04a
 def prepared_here(
     tables:dict, root:str, images:int, workers:int   # what `prepared_apart` sends
@@ -227,10 +242,7 @@ def prepared_apart(
 ) -> dict:                                       # as `prepared_here`
     "Prepare mammograms in a fresh process"
     asked = dict(tables={n: json.loads(getattr(archive, n).to_json(orient="split")) for n in ("images", "lesions")}, root=str(archive.root), images=images, workers=workers)
-    code = "import json, sys; from mammogan.benchmarks import prepared_here; print(json.dumps(prepared_here(**json.load(sys.stdin))))"
-    done = subprocess.run([sys.executable, "-c", code], input=json.dumps(asked), capture_output=True, text=True)
-    if done.returncode: raise RuntimeError(f"The preparation of {images} mammograms ended with: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return run_apart("mammogan.benchmarks.prepared_here", f"The preparation of {images} mammograms", **asked)
 
 # %% ../nbs/07_benchmarks.ipynb #0b39787d
 def long_runs(

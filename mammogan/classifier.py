@@ -23,8 +23,8 @@ from torch import nn
 
 from .core import added, check_choice, check_number, ParameterError, rng, seed_for
 from .dcgan import Discriminator
-from .training import (Callback, CancelFitException, choose_precision, DataLoaders,
-                                EpochLog, EpochSeed, load_tensors, PatchBatches, quiet_learner, save_tensors, StepProgress, torch_adam, torch_rng, torch_threads, train_device)
+from .training import (Callback, CancelFitException, check_finite, choose_precision, DataLoaders,
+                                EpochLog, EpochSeed, fill, load_tensors, PatchBatches, quiet_learner, save_tensors, StepProgress, torch_adam, torch_rng, torch_threads, train_device)
 
 # %% ../nbs/02a_classifier.ipynb #1e071b04
 CHANNELS = (9, 18, 36, 72, 90)
@@ -93,7 +93,7 @@ def imagenet_state(
     "Tensors by name from a file of ImageNet weights, once its hash is checked"
     path, begins = Path(path or imagenet_file(network)), begins or IMAGENET[network].rpartition("-")[2].removesuffix(".pth")
     if (found := hash_begins(path)) != begins: raise ParameterError(f"{path} is not {IMAGENET[network]}: its SHA-256 begins {found}, not {begins}.")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return check_finite(torch.load(path, map_location="cpu", weights_only=True), path)
 
 # %% ../nbs/02a_classifier.ipynb #5a1c0e05
 class ImageNetBody(nn.Module):
@@ -390,8 +390,9 @@ def load_classifier(
     folder    # where `save_classifier` wrote
 ) -> nn.Module:
     "A classifier that `save_classifier` wrote"
-    tensors, about = load_tensors(Path(folder)/"classifier.safetensors")
+    path = Path(folder)/"classifier.safetensors"
+    tensors, about = load_tensors(path)
     network = about.get("network", "paper")
+    if network == "paper" and "channels" not in about: raise ValueError(f"{path} is not a classifier of this package: its header does not say how many channels it has.")
     net = ImageNetClassifier(network) if network in IMAGENET else PatchResNet() if network == "resnet18" else Discriminator(about["channels"])
-    net.load_state_dict(tensors)
-    return net.eval().to(memory_format=torch.channels_last)
+    return fill(net, tensors, path).eval().to(memory_format=torch.channels_last)

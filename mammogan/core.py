@@ -6,10 +6,10 @@
 __all__ = ['PRESETS', 'ParameterError', 'check_choice', 'check_number', 'check_parameters', 'home', 'runs_home', 'results_folder',
            'seed_for', 'rng', 'replacing', 'write_json', 'read_json', 'new_folder', 'fingerprint', 'commit',
            'provenance', 'keep_table', 'kept_table', 'Run', 'added', 'identity', 'RunStore', 'get_run', 'Progress',
-           'dismiss_workers', 'pmap']
+           'end_with_parent', 'parallel_loop', 'dismiss_workers', 'pmap', 'Stopped', 'stoppable']
 
 # %% ../nbs/00_core.ipynb #02c0108d
-import hashlib, json, os, platform, subprocess, sys, tempfile, time
+import hashlib, json, os, platform, signal, subprocess, sys, tempfile, threading, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import datetime, timezone
@@ -322,13 +322,34 @@ class Progress(tqdm):
         if self.handle and not self.disable: self.display(f"{(self.desc or 'done').removesuffix(': ')}: {f'{self.n:,} {self.unit}'.strip()} in {self.format_interval(self.format_dict['elapsed'])}")
         super().close()
 
+# %% ../nbs/00_core.ipynb #5e0d1c02
+def end_with_parent(
+    parent:int    # the id of the process that started this one
+):
+    "End this process at most a second after its parent, whatever ended that; leave signals to the parent"
+    def watch():
+        while os.getppid() == parent: time.sleep(1)
+        os._exit(1)
+    for s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, signal.SIG_IGN)
+    threading.Thread(target=watch, daemon=True).start()
+
+def parallel_loop(
+    workers:int,   # processes
+    **kwargs       # of `joblib.Parallel`
+):                 # a `joblib.Parallel`
+    "joblib's loop, over worker processes that end with this one"
+    from joblib import Parallel
+    return Parallel(n_jobs=workers, initializer=end_with_parent, initargs=(os.getpid(),), **kwargs)
+
 # %% ../nbs/00_core.ipynb #12bcf912
 def dismiss_workers(
-    parallel    # a `joblib.Parallel` that has done its work
+    parallel,           # from `parallel_loop`
+    at_once:bool=False  # whether they are killed at their work, and not when it is done
 ):
     "End joblib's local worker processes; a cluster's are left alone"
     from joblib.externals.loky import get_reusable_executor
-    if type(parallel._backend).__name__ == "LokyBackend": get_reusable_executor(reuse=True).shutdown(wait=True)
+    if type(parallel._backend).__name__ != "LokyBackend": return
+    get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=at_once)
 
 # %% ../nbs/00_core.ipynb #1c21525f
 def pmap(
@@ -339,12 +360,27 @@ def pmap(
     total:int=None  # how many items there are, where `items` is a generator
 ) -> list:          # `fn(item)` for each item, in order
     "Map `fn` over `items`, in parallel through joblib, with a progress bar"
-    from joblib import Parallel, delayed
-    done, parallel = [], Parallel(n_jobs=workers, return_as="generator")
+    from joblib import delayed
+    done, whole, parallel = [], False, parallel_loop(workers, return_as="generator")
     if hasattr(items, "__len__"): total = len(items)
     try:
         with Progress(total=total, desc=desc) as bar:
-            for r in (fn(o) for o in items) if workers == 1 else parallel(delayed(fn)(o) for o in items): done.append(r); bar.update()
+            results = (fn(o) for o in items) if workers == 1 else parallel(delayed(fn)(o) for o in items)
+            for r in results: done.append(r); bar.update()
+        whole = True
     finally:
-        if workers != 1: dismiss_workers(parallel)
+        if workers != 1: dismiss_workers(parallel, at_once=not whole)
     return done
+
+# %% ../nbs/00_core.ipynb #5e0d1c07
+class Stopped(KeyboardInterrupt):
+    "SIGTERM came: Docker, Slurm, systemd or a person asks this process to end"
+
+@contextmanager
+def stoppable():
+    "While the block runs, SIGTERM raises `Stopped` in it; threads other than the main one get no signals"
+    def stop(number, frame): raise Stopped
+    if threading.current_thread() is not threading.main_thread(): yield; return
+    before = signal.signal(signal.SIGTERM, stop)
+    try: yield
+    finally: signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

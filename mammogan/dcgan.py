@@ -27,7 +27,7 @@ from torch.optim.swa_utils import update_bn
 from .core import added, check_choice, check_number, fingerprint, identity, ParameterError, read_json, replacing, rng, Run, RunStore, write_json
 from .dataset import PatchSet
 from .objectives import AUGMENTATIONS, augmented, average_into, squared_slope
-from .training import (Callback, choose_precision, DataLoaders, EpochLog, EpochSeed, flat_state, FLIP_AXES, load_flat_state, load_tensors, PatchBatches, PatchLearner, quiet_learner,
+from .training import (Callback, choose_precision, DataLoaders, EpochLog, EpochSeed, fill, flat_state, FLIP_AXES, load_flat_state, load_tensors, PatchBatches, PatchLearner, quiet_learner,
                                read_log, save_tensors, StepProgress, torch_adam, torch_rng, torch_threads, train_device)
 from .wavelets import fit_whitening, HaarWhitening
 
@@ -485,9 +485,7 @@ def load_generator(
     if not isinstance(about, dict) or not {"base", "nz"} <= set(about): raise ParameterError(f"{folder} holds no generator: it has no generator.json.")
     G, weights = generator_of(about), Path(folder)/"generator.safetensors"
     if not weights.is_file(): raise ParameterError(f"{folder} holds no generator: it has no generator.safetensors.")
-    try: G.load_state_dict(load_tensors(weights)[0])
-    except RuntimeError as e: raise ValueError(f"{weights} does not fit the networks that {file.name} describes: {str(e).splitlines()[-1].strip()}") from e
-    return G.eval().to(memory_format=torch.channels_last)
+    return fill(G, load_tensors(weights)[0], f"{weights}, which {file.name} describes,").eval().to(memory_format=torch.channels_last)
 
 # %% ../nbs/02_dcgan.ipynb #2a802efa
 Generator.load = staticmethod(load_generator)

@@ -178,12 +178,12 @@ EXPECTED = {"none (new patients)": {**dict.fromkeys([*_all, "precision", "recall
 def fault_table(
     train:Pictures, held:Pictures, new:Pictures,   # real patches of three groups of patients
     repeats:int=10, draws:int=100, seed:int=0      # as for `evaluate`
-) -> pd.DataFrame:                                 # a row a fault and measure: verdict, expected, as expected ("yes", "no", or empty where nothing was expected)
+) -> pd.DataFrame:                                 # a row a fault and measure: verdict, expected, as expected ("yes", "no", or empty where nothing was expected or said)
     "What each measure says of each planted fault, beside what was expected of it"
     rows = []
     for fault, x in planted_faults(train.pixels, new.pixels, seed).items():
         said, expected = evaluate(train, x, held, repeats=repeats, draws=draws, seed=seed).set_index("measure").verdict, EXPECTED[fault]
-        rows += [dict(fault=fault, measure=m, verdict=v, expected=expected.get(m, ""), as_expected="" if m not in expected else "yes" if v == expected[m] else "no") for m, v in said.items()]
+        rows += [dict(fault=fault, measure=m, verdict=v, expected=expected.get(m, ""), as_expected="" if m not in expected or not v else "yes" if v == expected[m] else "no") for m, v in said.items()]
     return pd.DataFrame(rows).rename(columns=dict(as_expected="as expected"))
 
 def fault_grid(

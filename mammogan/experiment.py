@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from .classifier import bootstrap_interval, ClassifierConfig, CLASSIFIERS, classification_metrics, IMAGENET, imagenet_file, lesion_scores, save_classifier, threshold_for, train_classifier
-from .core import check_choice, check_number, dismiss_workers, fingerprint, ParameterError, Progress, read_json, rng, Run, RunStore, seed_for, write_json
+from .core import check_choice, check_number, dismiss_workers, fingerprint, parallel_loop, ParameterError, Progress, read_json, rng, Run, RunStore, seed_for, write_json
 from .dataset import fit_normalisation, make_folds, PatchSet
 from .dcgan import gan_run, GANConfig, GANRun, GANS, load_generator, RECIPES, sample
 from .normalisation import check_normalisation
@@ -426,7 +426,7 @@ def _kernel_display():
 # %% ../nbs/02b_experiment.ipynb #e962a9af
 def _loop(parallel, store, jobs, wait, places):
     "Do jobs side by side; those that somebody else is at come back"
-    from joblib import delayed, Parallel
+    from joblib import delayed
     from joblib.externals.loky.process_executor import BrokenProcessPool
     try: return [j for j, ok in zip(jobs, parallel(delayed(_work)(store, j, wait, *p) for j, p in zip(jobs, places))) if not ok]
     except BrokenProcessPool:
@@ -435,10 +435,10 @@ def _loop(parallel, store, jobs, wait, places):
         suspects = [j for j in left if marks[id(j)] and not is_running(store, run_of(j))] or left[:1]     # what runs is another process's
         for j in suspects:
             for m in marks[id(j)]: m.unlink(missing_ok=True)
-            try: Parallel(n_jobs=2, max_nbytes=None)([delayed(_work)(store, j, True, *places[0])])
+            try: parallel_loop(2, max_nbytes=None)([delayed(_work)(store, j, True, *places[0])])
             except BrokenProcessPool: note_failure(store, run_of(j), "its process was killed, twice; perhaps there is too little memory")
         rest = [j for j in left if j not in suspects]
-        return _loop(Parallel(n_jobs=max(2, parallel.n_jobs), max_nbytes=None), store, rest, wait, places) if rest else []
+        return _loop(parallel_loop(max(2, parallel.n_jobs), max_nbytes=None), store, rest, wait, places) if rest else []
 
 # %% ../nbs/02b_experiment.ipynb #bf360d57
 warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")   # an idle worker goes home: no job is lost
@@ -452,38 +452,39 @@ def run_jobs(
     board=None       # called now and then, for words below the bar
 ):
     "Do the jobs that are not in the store, side by side, with one progress bar; failures are written down"
-    from joblib import Parallel
     jobs = [j for j in jobs if not store.done(run_of(j))]
     if not jobs: return
     for j in jobs: (store.folder(run_of(j))/"failed.json").unlink(missing_ok=True)
     n, places = gpu_places(len(jobs), workers, per_gpu, _gpus() if per_gpu else 0)
-    parallel, stopped = Parallel(n_jobs=n, max_nbytes=None), []     # lesions travel with their job; the set of patches is a memory map already
+    parallel, stopped = parallel_loop(n, max_nbytes=None), []     # lesions travel with their job; the set of patches is a memory map already
     def work():
         try: _loop(parallel, store, _loop(parallel, store, jobs, False, places), True, places)
         except BaseException as e: stopped.append(e)
-        dismiss_workers(parallel)
-    thread = threading.Thread(target=work, daemon=True); thread.start()
-    try: _watch(thread, store, jobs, desc, board)
-    except BaseException: _interrupt(thread); raise
+        try: dismiss_workers(parallel, at_once=bool(stopped))
+        finally: ended.set()
+    thread, ended = threading.Thread(target=work, daemon=True), threading.Event()
+    thread.start()
+    try: _watch(ended, store, jobs, desc, board)
+    except BaseException: _interrupt(thread, ended); raise
     if stopped: raise stopped[0]
 
-def _interrupt(thread):
+def _interrupt(thread, ended):
     "Raise `KeyboardInterrupt` in a thread too, whereupon joblib ends its workers, and wait until it has ended"
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt))
-    thread.join()
+    while thread.is_alive() and not ended.wait(.5): pass     # a `join` that an interrupt cut short takes the thread for ended
 
 def _gpus():
     import torch
     return torch.cuda.device_count()
 
 # %% ../nbs/02b_experiment.ipynb #fb630f98
-def _watch(thread, store, jobs, desc, board):
-    "A bar, and the words of `board` below it, until a thread has ended"
-    costs, table, told = [job_cost(j) for j in jobs], LiveTable(), 0.
+def _watch(ended, store, jobs, desc, board):
+    "A bar, and the words of `board` below it, until an event is set"
+    costs, table, told, over = [job_cost(j) for j in jobs], LiveTable(), 0., False
     share = lambda j: 1. if failure(store, run_of(j)) else run_share(store, run_of(j))
     with Progress(total=100, desc=desc, unit="%", bar_format="{desc}{percentage:3.0f}%|{bar:24}| {elapsed}<{remaining}", delay=0) as bar:
-        while thread.is_alive():
-            thread.join(.5)
+        while not over:
+            over = ended.wait(.5)
             bar.n = round(100*sum(c*share(j) for c, j in zip(costs, jobs))/sum(costs)); bar.refresh()
             if board and time.monotonic()-told > 5: table.show(board()); told = time.monotonic()
     if board: table.show(board())

@@ -28,6 +28,7 @@ from .archives import PATIENT_PATTERN, pictures_and_outlines
 from .classifier import classification_metrics, ClassifierConfig, CLASSIFIERS, hash_begins, IMAGENET, imagenet_body, lesion_features, lesion_scores, load_classifier, save_classifier, train_classifier
 from .core import check_choice, fingerprint, home, ParameterError, Progress, read_json, replacing, rng, Run, RunStore, seed_for
 from .dataset import load_patches, make_folds, PatchSet, rejections
+from .training import check_finite
 
 # %% ../nbs/02c_features.ipynb #3f5ac7a7
 @dataclass
@@ -189,7 +190,8 @@ def inception_network(
     "pytorch-fid's InceptionV3, pooled features of 2048 numbers, with weights from a file"
     from pytorch_fid import inception
     fetch = inception.load_state_dict_from_url
-    inception.load_state_dict_from_url = lambda *_, **__: torch.load(weights, map_location="cpu", weights_only=True)
+    state = check_finite(torch.load(weights, map_location="cpu", weights_only=True), weights)
+    inception.load_state_dict_from_url = lambda *_, **__: state
     try: return inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
     finally: inception.load_state_dict_from_url = fetch
 

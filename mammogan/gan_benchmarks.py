@@ -8,13 +8,13 @@ __all__ = ['PAPER_STEPS', 'noise_pixels', 'learner_steps', 'bare_steps', 'step_c
            'memory_claims', 'sampling_claims', 'paper_size_claims', 'settled']
 
 # %% ../nbs/07a_gan_benchmarks.ipynb #1dcdb249
-import json, subprocess, sys, tempfile, time
+import tempfile, time
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from .benchmarks import claim, claims, keep_claims, Paired, paired, peak_memory
+from .benchmarks import claim, claims, keep_claims, Paired, paired, peak_memory, run_apart
 from .core import rng, RunStore
 from .dcgan import adversarial_step, GANConfig, gan_learner, Generator, networks, RECIPES, sample, start_weights
 from .training import Callback, choose_precision, PatchBatches, processor_has, torch_rng, torch_threads, train_device
@@ -147,10 +147,8 @@ def memory_claims(
     base:int=45, batch:int=64   # the paper's size
 ) -> list:
     "Peak memory of a training, in a process of its own"
-    code = f"import json; from mammogan.gan_benchmarks import memory_of_steps; print(json.dumps(memory_of_steps({base}, {batch})))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    if done.returncode: raise RuntimeError(f"The training whose memory is measured ended with: {done.stderr.strip().splitlines()[-1]}")
-    return [claim(f"peak memory of a training, base {base}, batch {batch}, MB", "", json.loads(done.stdout.splitlines()[-1])["own"], 3000, unit="MB")]
+    found = run_apart("mammogan.gan_benchmarks.memory_of_steps", "The training whose memory is measured", base=base, batch=batch)
+    return [claim(f"peak memory of a training, base {base}, batch {batch}, MB", "", found["own"], 3000, unit="MB")]
 
 # %% ../nbs/07a_gan_benchmarks.ipynb #b939049d
 def sampling_claims(

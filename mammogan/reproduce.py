@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['NEEDED', 'BESIDE', 'SIMULATED', 'UNRELATED', 'SIZES', 'KIND', 'find_notebooks', 'parameter_names',
            'numbered_notebooks', 'own_parameters', 'ExecutedNotebook', 'executed_notebook', 'CellCounter',
-           'counting_engine', 'execute', 'execute_all', 'paper_folder', 'hardware', 'collect', 'checked', 'reproduce',
-           'home_in', 'check_reproduction', 'command', 'mammogan_reproduce', 'mammogan_prepare', 'prepared',
-           'mammogan_study', 'study_status', 'mammogan_train', 'one_text', 'mammogan_generate', 'mammogan_evaluate',
-           'readers_parser', 'mammogan_readers', 'mammogan_fetch']
+           'stoppable_client', 'counting_engine', 'execute', 'execute_all', 'paper_folder', 'hardware', 'collect',
+           'checked', 'reproduce', 'home_in', 'check_reproduction', 'command', 'mammogan_reproduce', 'mammogan_prepare',
+           'prepared', 'mammogan_study', 'study_status', 'mammogan_train', 'one_text', 'mammogan_generate',
+           'mammogan_evaluate', 'readers_parser', 'mammogan_readers', 'mammogan_fetch']
 
 # %% ../nbs/06_reproduce.ipynb #72c114a4
 import argparse, functools, inspect, json, os, re, shutil, sys, time
@@ -18,7 +18,8 @@ from pathlib import Path
 
 from fastcore.script import call_parse, Param, store_true
 
-from .core import check_choice, check_number, fingerprint, ParameterError, PRESETS, Progress, provenance, read_json, replacing, Run, RunStore, write_json
+from .core import check_choice, check_number, fingerprint, ParameterError, PRESETS, Progress, provenance
+from .core import read_json, replacing, Run, RunStore, stoppable, Stopped, write_json
 
 # %% ../nbs/06_reproduce.ipynb #47e9886a
 NEEDED = ["01_dataset", "02_dcgan", "03_evaluation", "04_augmentation", "05_figures"]    # what the figures and tables come from
@@ -98,14 +99,33 @@ class CellCounter:
     def refresh(self): pass
     def close(self): pass
 
+def stoppable_client():
+    "papermill's client, which interrupts its kernel too when it is interrupted"
+    import asyncio
+    from nbclient.util import ensure_async, run_sync
+    from papermill.clientwrap import PapermillNotebookClient
+    class Client(PapermillNotebookClient):
+        def papermill_execute_cells(self):
+            try: super().papermill_execute_cells()
+            except KeyboardInterrupt: run_sync(self.interrupt)(); raise
+        async def interrupt(self):
+            await ensure_async(self.km.interrupt_kernel())
+            left = asyncio.all_tasks() - {asyncio.current_task()}     # what still waits for the cell
+            for task in left: task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+    return Client
+
+# %% ../nbs/06_reproduce.ipynb #5e0d1e01
 def counting_engine(bar) -> str:
-    "Register an engine of papermill that counts on `bar`; its name"
+    "Register an engine of papermill that counts on `bar` and can be stopped; its name"
     from papermill.engines import NBClientEngine, papermill_engines
+    from papermill.log import logger
+    Client = stoppable_client()
     class Counting(NBClientEngine):
         @classmethod
-        def execute_managed_notebook(cls, manager, *args, **kwargs):
+        def execute_managed_notebook(cls, manager, kernel_name, **kwargs):
             manager.pbar = CellCounter(bar)
-            return super().execute_managed_notebook(manager, *args, **kwargs)
+            return Client(manager, kernel_name=kernel_name, log=logger).execute()
     papermill_engines.register("mammogan", Counting)
     return "mammogan"
 
@@ -263,9 +283,12 @@ def command(
     "Run a function as a command: sentences for errors, one JSON object as the last line on standard output"
     @functools.wraps(f)
     def run(*args, **kwargs):
-        try: result = f(*args, **kwargs)
+        try:
+            with stoppable(): result = f(*args, **kwargs)
         except (ParameterError, ValueError) as e: sys.exit(f"{f.__name__}: {e}")
-        except KeyboardInterrupt: sys.exit(f"{f.__name__}: stopped; the same command goes on from here")
+        except KeyboardInterrupt as e:
+            print(f"{f.__name__}: stopped; the same command goes on from here", file=sys.stderr)
+            sys.exit(143 if isinstance(e, Stopped) else 130)
         print(json.dumps(result))
         if result.get("differ"): sys.exit(f"{f.__name__}: {len(result['differ'])} of {result['compared']} outputs differ: {', '.join(result['differ'])}")
     return run
@@ -447,7 +470,7 @@ def mammogan_generate(
     generator:str="",     # a folder that `mammogan_train` wrote, a name, or the author's published state (.pth)
     n:int=64,             # how many patches
     seed:int=0,           # the same seed gives the same bytes
-    out:str="fakes",      # the folder for the files
+    out:str="fakes",      # the folder for the files; it may hold no other pictures
     format:str="png",     # `png`, `npy` or `dicom`
     kind:KIND=None        # of a generator with conditions: a value, several, or a text of several
 ):

@@ -24,7 +24,7 @@ from .dcgan import epochs_of, gan_learner, gan_run, GANConfig, load_generator, R
 from .distances import (checkerboard_index, few_threads, frechet_distance, kernel_distance, Sample, spectral_numbers,
                                 two_sample)
 from .features import TEXTURE
-from .generator import card_numbers, give_away, half_precision
+from .generator import card_numbers, give_away, half_precision, unjudged
 from .training import Callback, CancelFitException, torch_threads, train_device
 
 # %% ../nbs/02k_train_generator.ipynb #ff2509fb
@@ -244,7 +244,7 @@ def describe_numbers(
     word = lambda v: "" if v is None or v != v else v if isinstance(v, str) else f"{v:.4g}"
     numbers = table[["measure", "value", "floor", "ratio", "verdict", "against"]].map(word).to_string(index=False)
     seen = [TOO_SMALL] if set(table.against) == {"training lesions"} else []
-    return "\n".join([numbers, *seen, f"Copies: {copy_test(table)}."])
+    return "\n".join([numbers, *seen, *unjudged(table), f"Copies: {copy_test(table)}."])
 
 TOO_SMALL = "The distances are to lesions that the generator learned from, so they are too small."
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FLIP_AXES', 'train_device', 'choose_precision', 'processor_has', 'multiplies_bf16', 'torch_threads', 'torch_rng',
-           'random_flips', 'random_jitter', 'PatchBatches', 'save_tensors', 'load_tensors', 'flat_state',
-           'load_flat_state', 'Callback', 'EpochSeed', 'StepProgress', 'EpochLog', 'read_log', 'PatchLearner',
-           'quiet_learner', 'torch_adam']
+           'random_flips', 'random_jitter', 'PatchBatches', 'check_finite', 'fill', 'save_tensors', 'load_tensors',
+           'flat_state', 'load_flat_state', 'Callback', 'EpochSeed', 'StepProgress', 'EpochLog', 'read_log',
+           'PatchLearner', 'quiet_learner', 'torch_adam']
 
 # %% ../nbs/01e_training.ipynb #27e2fa9b
 import csv, json, os, time, warnings
@@ -133,6 +133,32 @@ def __iter__(self:PatchBatches):
         x = self.scaled(self.pixels[which], chance)
         yield (x,) if self.labels is None else (x, self.labels[which])
 
+# %% ../nbs/01e_training.ipynb #5e0d2a01
+def check_finite(
+    tensors:dict, path    # name -> tensor, and the file that they are from
+) -> dict:                # the same tensors
+    "Refuse weights of which one is not a finite number"
+    bad = [k for k, v in tensors.items() if not v.isfinite().all()]
+    if not bad: return tensors
+    v = tensors[bad[0]]
+    more = f", and so do {len(bad)-1} more of its tensors" if len(bad) > 1 else ""
+    raise ValueError(f"{path} cannot be used: {(~v.isfinite()).sum():,} of the {v.numel():,} numbers in {bad[0]} are not finite{more}. "
+                     "The training that wrote it broke down, or the file was damaged.")
+
+def fill(
+    net, tensors:dict, path    # a network, weights by name, and the file that they are from
+):                             # the network
+    "Put weights into a network; where they do not fit, say which names are known"
+    try: net.load_state_dict(tensors)
+    except RuntimeError as e:
+        known = list(net.state_dict())
+        odd = [f"it has {k}, which is not known" for k in tensors if k not in known]
+        odd += [f"it has no {k}" for k in known if k not in tensors]
+        odd += [str(e).splitlines()[-1].strip().rstrip(".")]
+        names = ", ".join(known[:4]) + f", … ({len(known)} in all)"*(len(known) > 4)
+        raise ValueError(f"{path} does not fit the network: {odd[0]}. Known names are {names}.") from e
+    return net
+
 # %% ../nbs/01e_training.ipynb #87a371aa
 def save_tensors(
     path, tensors:dict,   # name -> tensor
@@ -143,11 +169,16 @@ def save_tensors(
     with replacing(path) as beside: save_file(tensors, beside, metadata={"about": json.dumps(about)})
     return Path(path)
 
-def load_tensors(path):
-    "The tensors and the plain values of a file that `save_tensors` wrote"
+def load_tensors(
+    path      # of a file that `save_tensors` wrote
+) -> tuple:   # name -> tensor, and the plain values
+    "What a file of safetensors holds; numbers that are not finite are refused"
     try:
-        with safe_open(path, "pt") as f: return {k: f.get_tensor(k) for k in f.keys()}, json.loads((f.metadata() or {}).get("about", "{}"))
+        with safe_open(path, "pt") as f:
+            tensors, about = {k: f.get_tensor(k) for k in f.keys()}, (f.metadata() or {}).get("about", "{}")
+        about = json.loads(about)
     except Exception as e: raise ValueError(f"{path} cannot be read as safetensors ({e}).") from e
+    return check_finite(tensors, path), about
 
 # %% ../nbs/01e_training.ipynb #23cd2413
 def flat_state(

@@ -16,6 +16,7 @@ from mammogan import generator
 from mammogan.dataset import condition_classes
 from mammogan.dcgan import RECIPES
 from mammogan.generator import card_numbers, give_away, load_published, medigan_package, open_generator, write_patches
+from mammogan.training import load_tensors, save_tensors
 
 # Secondary Capture Image Storage, PS3.3 A.8.1: what its mandatory modules require to be there (1: with a value, 2: perhaps empty)
 REQUIRED = {"Patient": {2: "PatientName PatientID PatientBirthDate PatientSex"},
@@ -86,6 +87,41 @@ def test_an_error_is_a_sentence(given, given_args, sentence, tmp_path):
 def test_the_command_ends_with_a_sentence_and_a_status():
     done = command("--generator", "nowhere")
     assert done.returncode and "nowhere holds no generator" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_folder_with_other_fakes_is_refused_and_left_as_it_was(given, tmp_path):
+    assert not command("--generator", given, "--n", 3, "--out", tmp_path/"a").returncode
+    before = bytes_of(tmp_path/"a")
+    mammogan_generate(generator=str(given), n=3, out=str(tmp_path/"a"))                    # the same draw
+    assert bytes_of(tmp_path/"a") == before
+    for other in (dict(n=3, seed=1), dict(n=2), dict(n=3, format="dicom")):
+        with pytest.raises(SystemExit, match=r"holds \d files? of another draw or of something else, such as fake-0-0000"):
+            mammogan_generate(generator=str(given), out=str(tmp_path/"a"), **other)
+    assert bytes_of(tmp_path/"a") == before
+
+
+def with_a_number(folder, number, out):
+    "A copy of a generator's folder in which one weight is a given number"
+    tensors, about = load_tensors(Path(folder)/"generator.safetensors")
+    first = next(k for k, v in tensors.items() if v.is_floating_point())
+    tensors[first].view(-1)[0] = number
+    shutil.copytree(folder, out)
+    save_tensors(Path(out)/"generator.safetensors", tensors, **about)
+    return first, tensors
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(number, given, tmp_path):
+    first, tensors = with_a_number(given, number, tmp_path/"broken")
+    torch.save(dict(g_ema=tensors), tmp_path/"broken.pth")
+    for name in ("broken", "broken.pth"):
+        sentence = f"{tmp_path/name}.* cannot be used: 1 of the [0-9,]+ numbers in {first} are not finite."
+        with pytest.raises(SystemExit, match=sentence): mammogan_generate(str(tmp_path/name), 2, out=str(tmp_path/"out"))
+    medigan_package(tmp_path/"broken", tmp_path/"package")
+    call = "from package import generate; generate('package/generator.safetensors', 2, 'made')"
+    done = subprocess.run([sys.executable, "-c", call], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and f"numbers in {first} are not finite" in done.stderr
+    assert not (tmp_path/"out").exists() and not (tmp_path/"made").exists()
 
 
 def test_dicom_has_every_required_attribute_and_no_patient(given, tmp_path):

@@ -17,11 +17,15 @@ DIE = """
     import numpy as np
     def die(): os.kill(os.getpid(), signal.SIGKILL)
 """
-TRAIN = f"""
+BE_ASKED_TO_END = DIE.replace("SIGKILL", "SIGTERM")
+SETUP = """
     from mammogan import dcgan
     from mammogan.core import RunStore
+    from mammogan.reproduce import command
     dcgan.Checkpoint.__init__.__defaults__ = (0,)          # a checkpoint after every epoch
-    dcgan.gan_run(RunStore(sys.argv[2]), np.load(sys.argv[1]), dcgan.GANConfig(**{SETTINGS}), 0, show=False)
+"""
+TRAIN = f"""
+    def train(): dcgan.gan_run(RunStore(sys.argv[2]), np.load(sys.argv[1]), dcgan.GANConfig(**{SETTINGS}), 0, show=False)
 """
 MOMENTS = {"in the middle of an epoch": """
                from mammogan.dcgan import LossMeans
@@ -41,6 +45,12 @@ def killed(*parts, args):
     "Run a script that must end by killing itself"
     done = subprocess.run([sys.executable, "-c", "\n".join(map(dedent, parts)), *map(str, args)], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def stopped(*parts, args):
+    "Run a script whose command must end by the SIGTERM that it sends itself"
+    done = subprocess.run([sys.executable, "-c", "\n".join(map(dedent, parts)), *map(str, args)], capture_output=True, text=True)
+    assert done.returncode == 143 and done.stderr.rstrip().endswith("stopped; the same command goes on from here"), done.stderr
 
 
 def files(folder): return {p.name: p.read_bytes() for p in Path(folder).iterdir()}
@@ -63,12 +73,22 @@ def unbroken(lesions, tmp_path_factory):
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_training_killed(moment, lesions, unbroken, tmp_path):
-    killed(DIE, MOMENTS[moment], TRAIN, args=(lesions, tmp_path))
+    killed(DIE, SETUP, MOMENTS[moment], TRAIN, "train()", args=(lesions, tmp_path))
     left, = (tmp_path/"gan").iterdir()
     assert (left/"checkpoint.safetensors").exists() and not (left/"generator.safetensors").exists() and not (left/"metrics.json").exists()
     resumed = train(lesions, tmp_path)
     assert resumed == left
     for name in ("generator.safetensors", "metrics.json", "log.csv", "samples.npy"):
+        assert (resumed/name).read_bytes() == (unbroken/name).read_bytes(), name
+
+
+def test_a_training_that_sigterm_stops_keeps_its_checkpoint_and_goes_on(lesions, unbroken, tmp_path):
+    moment = MOMENTS["in the middle of an epoch"]
+    stopped(BE_ASKED_TO_END, SETUP, moment, TRAIN, "command(train)()", args=(lesions, tmp_path))
+    left, = (tmp_path/"gan").iterdir()
+    assert (left/"checkpoint.safetensors").exists() and not (left/"generator.safetensors").exists()
+    resumed = train(lesions, tmp_path)
+    for name in ("generator.safetensors", "metrics.json", "log.csv"):
         assert (resumed/name).read_bytes() == (unbroken/name).read_bytes(), name
 
 
