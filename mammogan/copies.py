@@ -153,7 +153,7 @@ def figure_copies(
     ax = left.subplots()
     for name, t, colour in (("new real patches", new, GROUPS["real mass"]["color"]), ("fakes", near, GROUPS["fake mass"]["color"])):
         ax.hist(t.distance, bins=np.linspace(0, max(near.distance.max(), new.distance.max()), 40), density=True, histtype="step", label=f"{name} ({len(t):,})", color=colour)
-    ax.set(xlabel="distance to the nearest training patch", ylabel="density"); ax.legend(fontsize=6, loc="upper left")
+    ax.set(xlabel="distance to the nearest training patch", ylabel="density"); ax.margins(y=.3); ax.legend(fontsize=6, loc="upper left")
     axes = right.subplots(2, pairs, squeeze=False)
     for a, i in zip(axes.T, np.argsort(near.distance.values, kind="stable")[:pairs]):
         flipped = np.flip(fake[i], [x-1 for x in FLIPS[near.flip[i]]])

@@ -215,7 +215,7 @@ class EpochSeed(Callback):
     def before_epoch(self): self.dls.train.epoch = self.epoch
 
 class StepProgress(Callback):
-    "A bar over all steps of a training, and a file that says how far it is and how many seconds it took, over all sittings"
+    "A bar over all steps of a training, and a file: how far it is, and its seconds over all sittings"
     order = 60
     def __init__(self, folder=None, desc="training", first_epoch=0, show=True):
         self.folder, self.desc, self.first, self.show = folder, desc, first_epoch, show

@@ -12,6 +12,11 @@ def pytest_configure(config):
     for warning in ("ignore:.*torch.jit.script", "ignore:The 'mode.chained_assignment'"): config.addinivalue_line("filterwarnings", warning)    # fastai's imports
 
 
+def pytest_collection_modifyitems(items):
+    "A test that waits for ever ends after a quarter of an hour, with the stacks of all its threads"
+    for item in items: item.add_marker(pytest.mark.timeout(900))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def places(tmp_path_factory):
     "MAMMOGAN_HOME and MAMMOGAN_RUNS of these tests, for this process and for all that it starts"

@@ -27,20 +27,20 @@ TASK = """
         return make_run(store, run, make)
     core._make_run = noted
 """
-GRID = 'study(RunStore(sys.argv[1]), open_patches(preset="smoke"), "smoke", [4, 6], 2, [0], ["ORG", "GAN"])'
+GRID = 'study(RunStore(sys.argv[1]), open_patches(preset="smoke"), "smoke", [4, 6], 1, [0], ["ORG", "GAN"])'
 
 
 def script(*parts, args, **kwargs): return subprocess.Popen([sys.executable, "-c", "\n".join(map(dedent, parts)), *map(str, args)], stderr=subprocess.PIPE, text=True, **kwargs)
 def made_in(store): return [l.split() for l in (Path(store)/"made.txt").read_text().splitlines()]
-def smoke_experiments(ps): return experiments(ps.of_kind(ps.info["positives"]), [4, 6], 2, [0], STUDIES["smoke"])
+def smoke_experiments(ps): return experiments(ps.of_kind(ps.info["positives"]), [4, 6], 1, [0], STUDIES["smoke"])
 def contents(store): return {str(p.relative_to(store)): p.read_bytes() for p in Path(store).rglob("*") if p.name in ("metrics.json", "classifier.safetensors", "generator.safetensors", "scores.parquet")}
 
 
 @pytest.fixture(scope="module")
 def alone(phantoms, tmp_path_factory):
-    "The grid of four experiments and two modes, done by one process, and its store"
+    "The grid of two experiments and two modes, done by one process, and its store"
     store = RunStore(tmp_path_factory.mktemp("alone"))
-    return study(store, phantoms, "smoke", [4, 6], 2, [0], ["ORG", "GAN"]), store
+    return study(store, phantoms, "smoke", [4, 6], 1, [0], ["ORG", "GAN"]), store
 
 
 # The identities that runs had before anything was added to their settings. Hours of finished runs lie under such names.
@@ -94,23 +94,23 @@ def test_two_processes_on_one_store_do_each_run_once_and_both_work(phantoms, alo
     both = [script(TASK, GRID, args=[tmp_path]) for _ in range(2)]
     assert [p.wait() for p in both] == [0, 0], [p.stderr.read()[-2000:] for p in both]
     made = made_in(tmp_path)
-    assert len({run for run, _ in made}) == len(made) == 12              # four GANs, eight classifiers
+    assert len({run for run, _ in made}) == len(made) == 6               # two GANs, four classifiers
     assert len({pid for _, pid in made}) == 2                            # neither only waited for the other
     assert contents(tmp_path) == contents(alone[1].path)
 
 
 def test_interrupted_three_times_nothing_done_is_done_again(phantoms, alone, tmp_path):
-    for until in (2, 5, 9):
+    for until in (1, 3, 5):
         p = script(TASK, GRID, args=[tmp_path])
         while p.poll() is None and len(list(tmp_path.rglob("metrics.json"))) < until: time.sleep(.01)
         p.send_signal(signal.SIGKILL); p.wait()
         finished = {f"{f.parent.parent.name}/{f.parent.name}" for f in tmp_path.rglob("metrics.json")}
         before = len(made_in(tmp_path))
-        last = script(TASK, GRID, args=[tmp_path]) if until == 9 else None
+        last = script(TASK, GRID, args=[tmp_path]) if until == 5 else None
         if last: assert last.wait() == 0, last.stderr.read()[-2000:]
         if last: assert not finished & {run for run, _ in made_in(tmp_path)[before:]}
     runs = [run for run, _ in made_in(tmp_path)]
-    assert len(set(runs)) == 12 and len(runs) <= 12+3                    # at most the one that each interruption hit was begun again
+    assert len(set(runs)) == 6 and len(runs) <= 6+3                    # at most the one that each interruption hit was begun again
     assert contents(tmp_path) == contents(alone[1].path)
 
 
@@ -127,12 +127,12 @@ def kill_whoever_is_at(folder, times, killed):
 def test_a_worker_that_is_killed_costs_its_run_and_no_other(phantoms, alone, tmp_path):
     lethal, store, killed = smoke_experiments(phantoms)[0], RunStore(tmp_path), []
     threading.Thread(target=kill_whoever_is_at, args=(store.folder(lethal.gan), 2, killed), daemon=True).start()
-    table = study(store, phantoms, "smoke", [4, 6], 2, [0], ["ORG", "GAN"], workers=2, keep_failed=True)
+    table = study(store, phantoms, "smoke", [4, 6], 1, [0], ["ORG", "GAN"], workers=2, keep_failed=True)
     assert len(killed) == 2 and os.getpid() not in killed
     bad, good = table[table.reason != ""], (table.reason == "").values
     assert bad[["size", "fold", "mode"]].values.tolist() == [[lethal.size, lethal.fold, "GAN"]] and "its process was killed, twice" in bad.reason.iloc[0]
     assert table[good].f1.tolist() == alone[0][good].f1.tolist()
-    assert study(store, phantoms, "smoke", [4, 6], 2, [0], ["ORG", "GAN"]).to_csv() == alone[0].to_csv()
+    assert study(store, phantoms, "smoke", [4, 6], 1, [0], ["ORG", "GAN"]).to_csv() == alone[0].to_csv()
     assert not list(store.path.rglob("failed.json"))
 
 
@@ -146,7 +146,7 @@ def interrupt_when_at_work(store):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interrupt_of_this_process_ends_the_work_of_all(phantoms, alone, tmp_path, workers):
     usual, pids = signal.signal(signal.SIGINT, signal.default_int_handler), []
-    ask = lambda: study(RunStore(tmp_path), phantoms, "smoke", [4, 6], 2, [0], ["ORG", "GAN"], workers=workers)
+    ask = lambda: study(RunStore(tmp_path), phantoms, "smoke", [4, 6], 1, [0], ["ORG", "GAN"], workers=workers)
     threading.Thread(target=lambda: pids.extend(interrupt_when_at_work(tmp_path)), daemon=True).start()
     try:
         with pytest.raises(KeyboardInterrupt): ask()
@@ -161,9 +161,9 @@ def test_a_dask_cluster_does_the_same_study(phantoms, alone, tmp_path):
     distributed = pytest.importorskip("distributed")
     store = RunStore(tmp_path/"store")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=tmp_path/"dask") as cluster, distributed.Client(cluster) as client:
-        with joblib.parallel_config(backend="dask"): table = study(store, phantoms, "smoke", [4, 6], 2, [0], ["ORG", "GAN"], workers=2)
+        with joblib.parallel_config(backend="dask"): table = study(store, phantoms, "smoke", [4, 6], 1, [0], ["ORG", "GAN"], workers=2)
         done = client.run_on_scheduler(lambda dask_scheduler: {str(t[0]) for t in dask_scheduler.transition_log if t[2] == "memory"})
-    assert sum("_work" in name for name in done) == 12, done
+    assert sum("_work" in name for name in done) == 6, done
     assert contents(store.path) == contents(alone[1].path) and table.to_csv() == alone[0].to_csv()
 
 
@@ -171,7 +171,7 @@ def command(*options, home=None):
     env = dict(os.environ, **({"MAMMOGAN_HOME": str(home)} if home else {}))
     file = Path(sys.executable).with_name("mammogan_study")
     if not file.exists(): pytest.skip("mammogan_study is not installed beside this Python: pip install -e . writes it")
-    return subprocess.run([file, "--preset", "smoke", "--sizes", "4 6", "--folds", "2", *map(str, options)], capture_output=True, text=True, env=env)
+    return subprocess.run([file, "--preset", "smoke", "--sizes", "4 6", *map(str, options)], capture_output=True, text=True, env=env)
 
 
 def test_status_tells_and_starts_nothing(phantoms, alone, tmp_path):
@@ -180,8 +180,8 @@ def test_status_tells_and_starts_nothing(phantoms, alone, tmp_path):
     done = command("--runs", store, "--status")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
-    assert {k: said[k] for k in ("done", "running", "failed", "left")} == dict(done=12, running=0, failed=0, left=8) and 0 <= said["minutes_left"] < 5
-    assert "k = 4" in done.stderr and "8 left; about" in done.stderr
+    assert {k: said[k] for k in ("done", "running", "failed", "left")} == dict(done=6, running=0, failed=0, left=4) and 0 <= said["minutes_left"] < 5
+    assert "k = 4" in done.stderr and "4 left; about" in done.stderr
     assert {p: p.stat().st_mtime_ns for p in store.rglob("*")} == before
     nowhere = command("--runs", store, "--status", home=tmp_path/"empty")
     assert nowhere.returncode != 0 and "have not been prepared" in nowhere.stderr and not (tmp_path/"empty").exists()
@@ -191,7 +191,7 @@ def test_the_command_knows_both_recipes(phantoms, alone):
     done = command("--runs", alone[1].path, "--status", "--gan", "best")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
-    assert {k: said[k] for k in ("done", "failed", "left")} == dict(done=4, failed=0, left=16)       # ORG needs no GAN
+    assert {k: said[k] for k in ("done", "failed", "left")} == dict(done=2, failed=0, left=8)       # ORG needs no GAN
     refused = command("--runs", alone[1].path, "--gan", "worst")
     assert refused.returncode != 0 and "gan='worst' is not known. Choose one of: paper, best." in refused.stderr
 
@@ -201,5 +201,5 @@ def test_the_command_writes_the_table_of_its_grid(phantoms, alone, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout.splitlines()[-1])["failed"] == 0
     facts = read_json(tmp_path/"results"/"grid-smoke.json")
-    assert (facts["runs_there"], facts["runs_asked"], facts["gans"]) == (16, 16, 4)
-    assert len((tmp_path/"results"/"grid-smoke.csv").read_text().splitlines()) == 17
+    assert (facts["runs_there"], facts["runs_asked"], facts["gans"]) == (8, 8, 2)
+    assert len((tmp_path/"results"/"grid-smoke.csv").read_text().splitlines()) == 9
