@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 
 from .classifier import bootstrap_interval, patient_draws
-from .core import Progress, rng, seed_for
+from .core import how_many, Progress, rng, seed_for
 from .drawing import GROUPS, paper_style
-from .features import check_pixels, how_many
+from .features import check_pixels
 
 # %% ../nbs/02e_copies.ipynb #a09b61ce
 def outlines(

@@ -18,8 +18,7 @@ from scipy import linalg
 from threadpoolctl import threadpool_limits
 
 from .classifier import patient_draws
-from .core import check_number, rng, seed_for
-from .features import how_many
+from .core import check_number, how_many, rng, seed_for
 
 # %% ../nbs/02d_distances.ipynb #816c8283
 @dataclass

@@ -20,13 +20,13 @@ import pandas as pd
 
 from .classifier import classification_metrics, ClassifierConfig, CLASSIFIERS, lesion_features, lesion_scores, load_classifier, save_classifier, train_classifier
 from .copies import copying, figure_copies
-from .core import fingerprint, Progress, provenance, read_json, rng, Run, RunStore, seed_for, write_json
+from .core import fingerprint, how_many, Progress, provenance, read_json, rng, Run, RunStore, seed_for, write_json
 from .dataset import make_folds, PatchSet
 from .dcgan import load_generator, sample, SIMULATED_WITH, simulation_lesions, simulate_lesions
 from .distances import beside_floor, distance_and_floor, few_threads, frechet, kernel_distance, kid_subsets, manifolds, mixing, Sample, spectral, spectral_numbers, two_sample
 from .drawing import GROUPS, paper_style, patch_grid
 from .experiment import Experiment, experiment_fakes, own_threshold, run_experiments, run_mode, STUDIES, with_recipe
-from .features import Extractor, how_many, inception_features, inception_file, kept_features, Pictures, TEXTURE
+from .features import Extractor, inception_features, inception_file, kept_features, Pictures, TEXTURE
 
 # %% ../nbs/03_evaluation.ipynb #bcfc3b56
 def as_pictures(
@@ -52,7 +52,7 @@ def oddities(
 ) -> list:        # of sentences
     "What a reader must know about a set before reading numbers about it"
     same, flat = len(p)-len({x.tobytes() for x in p.pixels}), int((p.pixels.min((1, 2)) == p.pixels.max((1, 2))).sum())
-    found = [f"{len(p.rejected)} files were left out, such as {p.rejected.id.iloc[0]}: {p.rejected.reason.iloc[0]}"] if len(p.rejected) else []
+    found = [f"{how_many(len(p.rejected), 'file was', 'files were')} left out, such as {p.rejected.id.iloc[0]}: {p.rejected.reason.iloc[0]}"] if len(p.rejected) else []
     found += [f"{same:,} of {how_many(len(p), 'patch repeats', 'patches repeat')} another one exactly"]*bool(same)+[f"{how_many(flat, 'patch is', 'patches are')} constant and show nothing"]*bool(flat)
     found += [f"only {how_many(len(p))}: every number here is uncertain"]*(len(p) < 100)
     return [f"{p.name}: {o}." for o in (*p.notes, *found)]

@@ -21,14 +21,14 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from .core import check_choice, check_number, fingerprint, new_folder, ParameterError
+from .core import check_choice, check_number, fingerprint, how_many, new_folder, ParameterError
 from .core import provenance, read_json, rng, seed_for, write_json
 from .dataset import describe_limits
 from .dcgan import architecture, asked_classes, drawn_kinds, Generator, generator_of, GRAIN, load_generator
 from .dcgan import matching_kinds, ModulatedNorm, patches_of, plain, RECIPES, recipe_of, sample
 from .distances import beside_floor, frechet, kernel_distance, Sample, spectral, spectral_numbers
 from .drawing import montage
-from .features import ENDINGS, how_many, TEXTURE
+from .features import ENDINGS, TEXTURE
 from .training import check_finite, save_tensors, torch_threads
 from .wavelets import HAAR, haar, HaarWhitening, inverse_haar, mixed
 

@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from .archives import pictures_and_outlines
-from .core import check_choice, check_number, fingerprint, ParameterError, replacing, rng
+from .core import check_choice, check_number, fingerprint, how_many, ParameterError, replacing, rng
 from .dataset import KINDS, load_patches
 from .normalisation import stretch
 from .pixels import PICTURES, read_picture
@@ -128,7 +128,7 @@ def draw_study(
     return dict(pixels=pixels, key=key.reset_index(drop=True), id=study_id, resized={t: p[2] for t, p in parts.items()}, left_out=[(t, *o) for t, p in parts.items() for o in p[3]])
 
 def _too_few(n, truth, part):
-    why = f" {len(part[3])} were left out: {part[3][0][0]}, {part[3][0][1]}." if part[3] else ""
+    why = f" {how_many(len(part[3]), 'picture was', 'pictures were')} left out, such as {part[3][0][0]}: {part[3][0][1]}." if part[3] else ""
     return f"n={n} needs {n//2} {truth} patches, and there are {len(part[0])}.{why} Give a smaller n, or more pictures."
 
 # %% ../nbs/03a_readers.ipynb #e874001d

@@ -109,7 +109,7 @@ def test_the_command_ends_with_one_json_object(tmp_path, evaluate):
     rows = {r["measure"]: r for r in found["table"]}
     assert (found["real"], found["fake"]) == (60, 50)
     assert rows["checkerboard index"]["verdict"] == "worse" and rows["checkerboard index"]["ratio"] > 2
-    assert any("1 files were left out, such as broken.png" in n for n in found["notes"])
+    assert any("1 file was left out, such as broken.png" in n for n in found["notes"])
     assert all(v is None or v == v for r in found["table"] for v in r.values())            # no NaN
     assert {p.name for p in (tmp_path/"out").iterdir()} == {"evaluation.csv", "evaluation.json", "closest-pairs.png"}
 
