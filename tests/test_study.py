@@ -110,7 +110,7 @@ def test_interrupted_three_times_nothing_done_is_done_again(phantoms, alone, tmp
         if last: assert last.wait() == 0, last.stderr.read()[-2000:]
         if last: assert not finished & {run for run, _ in made_in(tmp_path)[before:]}
     runs = [run for run, _ in made_in(tmp_path)]
-    assert len(set(runs)) == 6 and len(runs) <= 6+3                    # at most the one that each interruption hit was begun again
+    assert len(set(runs)) == 6 and len(runs) <= 6+3                      # at most the one that each interruption hit was begun again
     assert contents(tmp_path) == contents(alone[1].path)
 
 
