@@ -245,7 +245,7 @@ GANS = dict(
 
 RECIPES = dict(paper=GANS, best=dict(
     paper=replace(GANS["paper"], **BEST),
-    demo=replace(GANS["demo"], **BEST, batch=8, steps=3000),
+    demo=replace(GANS["demo"], **BEST, batch=8, steps=4500),
     smoke=replace(GANS["smoke"], **BEST)))
 
 def epochs_of(

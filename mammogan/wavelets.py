@@ -57,7 +57,7 @@ class HaarWhitening(nn.Module):
             return inverse_haar(bands.float()*self.spread+self.mean)
 
 # %% ../nbs/01i_wavelets.ipynb #2c3f3202
-LEAST_SPREAD = 2/127.5    # two grey levels of 8 bits, in patches from -1 to 1
+LEAST_SPREAD = 1/127.5    # a grey level of 8 bits, in patches from -1 to 1
 
 def fit_whitening(
     pixels:np.ndarray    # (N,S,S) uint8 training patches
