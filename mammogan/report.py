@@ -168,7 +168,7 @@ def front_picture(
     _, _, _, result, lesions, _ = pictures
     both = Image.new("RGB", (max(result.width, lesions.width), result.height+lesions.height), "white")
     both.paste(result, (0, 0)); both.paste(lesions, (0, result.height))
-    if out: both.quantize(128, dither=Image.Dither.NONE).save(out, optimize=True)
+    if out: both.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(out, optimize=True)
     return both
 
 # %% ../nbs/05a_report.ipynb #4874c785
