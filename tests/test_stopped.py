@@ -33,10 +33,16 @@ def is_alive(process):
     except psutil.NoSuchProcess: return False
 
 
+def default_signals():
+    "A signal reaches the command even where whoever runs the tests ignores it, as a job in the background does"
+    for s in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM): signal.signal(s, signal.SIG_DFL)
+
+
 def begin(command, folder, pattern, n=1):
     "Start a command in a folder; the process and all its descendants, once `n` files of a pattern are there"
     pipes = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    running = subprocess.Popen([str(c) for c in command], cwd=folder, start_new_session=True, **pipes)
+    running = subprocess.Popen([str(c) for c in command], cwd=folder, start_new_session=True,
+                               preexec_fn=default_signals, **pipes)
     while running.poll() is None and len(list(folder.rglob(pattern))) < n: time.sleep(.05)
     assert running.poll() is None, running.stderr.read()[-3000:]
     others = psutil.Process(running.pid).children(recursive=True)
