@@ -265,19 +265,22 @@ class PatchLearner(Learner):
     "A `Learner` whose epochs only train; validation, where there is one, is a callback's"
     def _do_epoch_validate(self, *args, **kwargs): pass
 
-    def _call_one(self, event_name):
-        if event_name not in ("before_batch", "after_batch"): return super()._call_one(event_name)
-        for cb in self.cbs.sorted("order"):
-            if hasattr(type(cb), event_name) or event_name in vars(cb): cb(event_name)
+    def _set_device(self, b): return b    # `PatchBatches` lie on the device
+
+    def __call__(self, event_name):
+        at_batch = ("before_batch", "after_batch")
+        if event_name in at_batch: return [cb(event_name) for cb in self.busy[event_name]]
+        if event_name == "before_epoch": self.busy = {e: [cb for cb in self.cbs.sorted("order") if hasattr(type(cb), e) or e in vars(cb)] for e in at_batch}
+        super().__call__(event_name)
 
 def quiet_learner(
     dls, model,        # what to train on, and what
     cls=PatchLearner,  # the kind of `Learner`
     **kwargs           # further arguments of fastai's `Learner`
 ) -> Learner:
-    "A `Learner` without fastai's own bar, table and per-step reading of the loss"
-    learn = cls(dls, model, **kwargs)
-    learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__ in ("ProgressCallback", "Recorder")])
+    "A `Learner` without fastai's own bar, table, per-step reading of the loss and unwrapping of tensors"
+    learn, unused = cls(dls, model, **kwargs), ("ProgressCallback", "Recorder", "CastToTensor")
+    learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__ in unused])
     return learn
 
 def torch_adam(
