@@ -186,7 +186,7 @@ def _without_fill(frame):
         end = at+1 if frame[at+1] == 0xFF else at+2+int.from_bytes(frame[at+2:at+4], "big")
         if frame[at+1] != 0xFF: clean += frame[at:end]
         at = end
-    return clean+frame[at:]
+    return frame if len(clean) == at else clean+frame[at:]
 
 # %% ../nbs/00c_pixels.ipynb #jpe6k1n2
 def _by_jpeg(ds):
