@@ -270,7 +270,9 @@ class PatchLearner(Learner):
     def __call__(self, event_name):
         at_batch = ("before_batch", "after_batch")
         if event_name in at_batch: return [cb(event_name) for cb in self.busy[event_name]]
-        if event_name == "before_epoch": self.busy = {e: [cb for cb in self.cbs.sorted("order") if hasattr(type(cb), e) or e in vars(cb)] for e in at_batch}
+        if event_name == "before_epoch":
+            listens = lambda cb, e: hasattr(type(cb), e) or e in vars(cb)
+            self.busy = {e: [cb for cb in self.cbs.sorted("order") if listens(cb, e)] for e in at_batch}
         super().__call__(event_name)
 
 def quiet_learner(
