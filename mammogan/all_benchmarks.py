@@ -7,7 +7,7 @@ __all__ = ['shown_table', 'measuring_outputs', 'claims_of', 'measured_line', 'st
            'section_said', 'title_of', 'benchmarks_said', 'write_benchmarks', 'measure_all', 'mammogan_benchmarks']
 
 # %% ../nbs/07d_all_benchmarks.ipynb #0cdf8027
-import json, re, sys
+import re, sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,8 +15,10 @@ import pandas as pd
 from fastcore.script import call_parse
 
 from .benchmarks import claims, number_said
-from .core import check_choice, check_number, ParameterError, PRESETS, Progress, read_json, replacing
-from .reproduce import command, execute, find_notebooks, numbered_notebooks
+from .commands import command
+from .core import (
+    check_choice, check_number, ParameterError, PRESETS, Progress, read_json, replacing)
+from .reproduce import execute, find_notebooks, numbered_notebooks
 
 # %% ../nbs/07d_all_benchmarks.ipynb #e5bf946c
 class _Cells(HTMLParser):

@@ -14,18 +14,21 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import matplotlib.pyplot as plt
 
-from .core import check_choice, check_number, keep_table, kept_table, ParameterError, provenance, read_json, results_folder, RunStore
+from .core import (
+    check_choice, check_number, keep_table, kept_table, ParameterError, provenance,
+    read_json, results_folder, RunStore)
 from .dataset import PatchSet
-from .dcgan import recipe_of, RECIPES
+from .dcgan import recipe_of
 from .drawing import COLOURS, LOOKS, mode_style, paper_style, save_figure
-from .experiment import (CONTROLS, Experiment, experiment_table, failures_said, grid_status, PAPER_MODES, run_experiments, status_said, STUDIES,
-                                 with_recipe)
-from .sources import figure_facts, PREPARE, SOURCES
-from .statistics import corrected_t, effect_size, holm, paired_bootstrap, real_lesions_worth, sensitivity_at
+from .experiment import CONTROLS, Experiment, PAPER_MODES, STUDIES, with_recipe
+from .jobs import experiment_table, run_experiments
+from .sources import figure_facts, PREPARE
+from .statistics import (
+    corrected_t, effect_size, holm, paired_bootstrap, real_lesions_worth, sensitivity_at)
 
 # %% ../nbs/04_augmentation.ipynb #f3baa2ac
 def numbers(

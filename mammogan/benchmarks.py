@@ -12,7 +12,7 @@ __all__ = ['AMOUNTS', 'STAGES', 'Paired', 'paired', 'claim', 'number_said', 'Cla
 # %% ../nbs/07_benchmarks.ipynb #5600af47
 import json, os, shutil, subprocess, sys, tempfile, time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 

@@ -6,13 +6,13 @@
 __all__ = ['CHANNELS', 'IMAGENET', 'NETWORKS', 'CLASSIFIERS', 'lesion_classifier', 'PatchResNet', 'resnet_classifier',
            'hash_begins', 'imagenet_file', 'imagenet_state', 'ImageNetBody', 'imagenet_body', 'ImageNetClassifier',
            'imagenet_classifier', 'ClassifierConfig', 'start_classifier', 'run_network', 'lesion_scores',
-           'lesion_features', 'classification_metrics', 'best_threshold', 'threshold_for', 'patient_draws',
-           'bootstrap_interval', 'RateDecay', 'LossNote', 'KeepBest', 'OutOfPatience', 'HeadFirst', 'train_classifier',
-           'Precision', 'save_classifier', 'load_classifier']
+           'lesion_features', 'classification_metrics', 'best_threshold', 'threshold_for', 'RateDecay', 'LossNote',
+           'KeepBest', 'OutOfPatience', 'HeadFirst', 'train_classifier', 'Precision', 'save_classifier',
+           'load_classifier']
 
 # %% ../nbs/02a_classifier.ipynb #11494be9
 import hashlib, importlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,12 @@ import torch.nn.functional as F
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from torch import nn
 
-from .core import added, check_choice, check_number, ParameterError, rng, seed_for
+from .core import added, check_choice, check_number, ParameterError, seed_for
 from .dcgan import Discriminator
-from .training import (Callback, CancelFitException, check_finite, choose_precision, DataLoaders,
-                                EpochLog, EpochSeed, fill, load_tensors, PatchBatches, quiet_learner, save_tensors, StepProgress, torch_adam, torch_rng, torch_threads, train_device)
+from .training import (
+    Callback, CancelFitException, check_finite, choose_precision, DataLoaders, EpochLog,
+    EpochSeed, fill, load_tensors, PatchBatches, quiet_learner, save_tensors, StepProgress,
+    torch_adam, torch_rng, torch_threads, train_device)
 
 # %% ../nbs/02a_classifier.ipynb #1e071b04
 CHANNELS = (9, 18, 36, 72, 90)
@@ -267,39 +269,6 @@ def threshold_for(
 ) -> float:
     "The threshold by the rule of the settings"
     return best_threshold(labels, scores) if config.threshold_rule == "validation" else config.threshold
-
-# %% ../nbs/02a_classifier.ipynb #46b5ab98
-def patient_draws(
-    patients,      # (N,) the patient of each patch
-    draws:int=1000, seed:int=0
-) -> np.ndarray:   # (draws, N) how often each patch is in each draw
-    "How often each patch counts when patients are drawn with replacement"
-    ids, which = np.unique(np.asarray(patients).astype(str), return_inverse=True)
-    counts = rng(seed, "bootstrap").multinomial(len(ids), np.full(len(ids), 1/len(ids)), size=draws)
-    return counts[:, which]
-
-def _weighted_auc(labels, scores, weights):
-    order = np.argsort(scores, kind="stable")
-    s, pos, neg = scores[order], (weights*labels)[order], (weights*(1-labels))[order]
-    start = np.r_[0, np.flatnonzero(np.diff(s))+1]
-    p, n = np.add.reduceat(pos, start), np.add.reduceat(neg, start)
-    below = np.cumsum(n)-n
-    return float((p*(below+n/2)).sum()/(p.sum()*n.sum())) if p.sum() and n.sum() else np.nan
-
-# %% ../nbs/02a_classifier.ipynb #a34ac6c0
-def bootstrap_interval(
-    labels, scores, patients,   # (N,) each
-    metric="f1",                # `f1` or `auc`
-    threshold=.5, draws=1000, seed=0, level=.95
-) -> tuple:                     # low, high
-    "The middle `level` of a metric when patients are drawn with replacement"
-    labels, scores = np.asarray(labels).astype(int), np.asarray(scores)
-    weights, called = patient_draws(patients, draws, seed), scores > threshold
-    if metric == "f1":
-        tp, wrong = weights @ (called & (labels == 1)), weights @ (called != (labels == 1))
-        values = 2*tp/np.maximum(2*tp+wrong, 1)
-    else: values = np.array([_weighted_auc(labels, scores, w) for w in weights])
-    return tuple(float(v) for v in np.nanquantile(values, [(1-level)/2, (1+level)/2]))
 
 # %% ../nbs/02a_classifier.ipynb #d89c573a
 class RateDecay(Callback):

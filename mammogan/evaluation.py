@@ -18,15 +18,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from .classifier import classification_metrics, ClassifierConfig, CLASSIFIERS, lesion_features, lesion_scores, load_classifier, save_classifier, train_classifier
+from .classifier import (
+    classification_metrics, ClassifierConfig, CLASSIFIERS, lesion_scores, load_classifier,
+    save_classifier, train_classifier)
 from .copies import copying, figure_copies
-from .core import fingerprint, how_many, Progress, provenance, read_json, rng, Run, RunStore, seed_for, write_json
+from .core import (
+    fingerprint, how_many, Progress, provenance, rng, Run, RunStore, seed_for, write_json)
 from .dataset import make_folds, PatchSet
-from .dcgan import load_generator, sample, SIMULATED_WITH, simulation_lesions, simulate_lesions
-from .distances import beside_floor, distance_and_floor, few_threads, frechet, kernel_distance, kid_subsets, manifolds, mixing, Sample, spectral, spectral_numbers, two_sample
+from .dcgan import (
+    load_generator, sample, simulate_lesions, SIMULATED_WITH, simulation_lesions)
+from .distances import (
+    beside_floor, distance_and_floor, few_threads, frechet, kernel_distance, kid_subsets,
+    manifolds, mixing, Sample, spectral, spectral_numbers, two_sample)
 from .drawing import GROUPS, paper_style, patch_grid
-from .experiment import Experiment, experiment_fakes, own_threshold, run_experiments, run_mode, STUDIES, with_recipe
-from .features import Extractor, inception_features, inception_file, kept_features, Pictures, TEXTURE
+from .experiment import Experiment, experiment_fakes, own_threshold, with_recipe
+from .features import Extractor, kept_features, Pictures, TEXTURE
+from .jobs import run_experiments
 
 # %% ../nbs/03_evaluation.ipynb #bcfc3b56
 def as_pictures(

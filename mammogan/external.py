@@ -9,20 +9,20 @@ __all__ = ['other_spec', 'other_phantoms', 'external_patches', 'external_scores'
 # %% ../nbs/04b_external.ipynb #349a55d8
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import matplotlib.pyplot as plt
 
 from .archives import PAPER_SELECTION, read_omidb, select
 from .augmentation import threshold_of
-from .classifier import lesion_scores, load_classifier, patient_draws
+from .classifier import lesion_scores, load_classifier
 from .core import home, ParameterError, RunStore
 from .dataset import PatchSet, prepare
 from .drawing import LOOKS, mode_style, paper_style
 from .experiment import drawn_normals, Experiment, PAPER_MODES, run_mode, scored
 from .phantom import PHANTOMS, spec_hash, write_phantoms
 from .sources import PREPARE
-from .statistics import f1_draws
+from .statistics import f1_draws, patient_draws
 from .training import torch_threads
 
 # %% ../nbs/04b_external.ipynb #a4a4fd25

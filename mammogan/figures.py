@@ -9,20 +9,23 @@ __all__ = ['missing_results', 'check_results', 'preparation_figure', 'training_f
 # %% ../nbs/05_figures.ipynb #5293835e
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
-from .augmentation import (experiments, figure_4, figures_folder, flow_counts, interval_name, PUBLISHED_F1,
-                                    stored_sizes, study_title, summary)
+from .augmentation import (
+    experiments, figure_4, figures_folder, flow_counts, interval_name, PUBLISHED_F1,
+    stored_sizes, study_title, summary)
 from .core import commit, fingerprint, ParameterError, RunStore
 from .dataset import PatchSet, preparation, PrepareConfig, typical_image
-from .dcgan import (GANRun, load_generator, recipe_of, sample, SIMULATED_WITH, SIMULATIONS, simulate_lesions,
-                            simulation_lesions)
+from .dcgan import (
+    GANRun, load_generator, recipe_of, sample, simulate_lesions, SIMULATED_WITH,
+    simulation_lesions, SIMULATIONS)
 from .diagrams import figure_1, figure_2, figure_3
 from .drawing import save_figure
-from .evaluation import figure_5, figure_5_groups, figure_6, figure_6_experiment, figure_6_points, map_run, perplexity_for
-from .experiment import Experiment, PAPER_MODES, run_experiments, STUDIES
-from .generator import real_and_fake
-from .sources import figure_facts, open_archive
+from mammogan.evaluation import (
+    figure_5, figure_5_groups, figure_6, figure_6_experiment, figure_6_points, map_run,
+    perplexity_for)
+from .experiment import Experiment, PAPER_MODES, STUDIES
+from .jobs import run_experiments
+from .sharing import real_and_fake
+from .sources import figure_facts
 
 # %% ../nbs/05_figures.ipynb #df5a5857
 def missing_results(

@@ -16,10 +16,14 @@ import numpy as np
 import torch
 
 from . import dcgan
-from .benchmarks import claim, claims, keep_claims, Paired, paired, peak_memory, run_apart
-from .core import rng, RunStore
-from .dcgan import adversarial_step, GANConfig, gan_learner, Generator, networks, RECIPES, sample, start_weights
-from .training import Callback, choose_precision, PatchBatches, processor_has, torch_rng, torch_threads, train_device
+from .benchmarks import claim, Paired, paired, peak_memory, run_apart
+from .core import rng
+from mammogan.dcgan import (
+    adversarial_step, gan_learner, GANConfig, Generator, networks, RECIPES, sample,
+    start_weights)
+from mammogan.training import (
+    Callback, choose_precision, PatchBatches, processor_has, torch_rng, torch_threads,
+    train_device)
 
 # %% ../nbs/07a_gan_benchmarks.ipynb #33a96e10
 def noise_pixels(

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .collections import mias_rows
 from .core import ParameterError, rng
 from .cutting import box_verdict, lesion_place, PrepareConfig
 from .dataset import Archive, is_kind, read_mammogram, whole_boxes
-from .phantom import power_law_noise, spectral_exponent
+from .phantom import spectral_exponent
+from .public_archives import mias_rows
 from .sources import open_archive
 
 # %% ../nbs/01g_realism.ipynb #927b2f3d

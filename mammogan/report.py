@@ -14,11 +14,14 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from .augmentation import comparisons, experiments, interval_name, PUBLISHED_AUC, PUBLISHED_F1, stored_sizes, summary
+from mammogan.augmentation import (
+    comparisons, experiments, interval_name, PUBLISHED_AUC, PUBLISHED_F1, stored_sizes,
+    summary)
 from .core import ParameterError, read_json, replacing, RunStore
 from .dataset import account, left_out, PatchSet
 from .evaluation import fakes_only
-from .experiment import Experiment, PAPER_MODES, run_experiments, STUDIES
+from .experiment import Experiment, PAPER_MODES, STUDIES
+from .jobs import run_experiments
 
 # %% ../nbs/05a_report.ipynb #b136625f
 PUBLISHED_COUNTS = {"patients": 3701, "lesion patches": 5351, "masses": 2215, "calcifications": 1752, "masses with calcification": 236, "normal patches": 147_951}

@@ -9,14 +9,14 @@ __all__ = ['PlainPatches', 'plain_epoch', 'plain_training', 'step_claim', 'train
 import time
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from .benchmarks import claim, claims, keep_claims, paired
-from .classifier import classification_metrics, ClassifierConfig, lesion_classifier, lesion_scores, start_classifier, train_classifier
-from .core import RunStore
+from .benchmarks import claim, paired
+from .classifier import (
+    classification_metrics, ClassifierConfig, lesion_classifier, lesion_scores,
+    start_classifier, train_classifier)
 from .training import torch_threads, train_device
 
 # %% ../nbs/07c_study_benchmarks.ipynb #9f806b05

@@ -18,13 +18,16 @@ import pandas as pd
 import torch
 
 from .copies import copying
-from .core import check_choice, check_number, ParameterError, PRESETS, read_json, rng, Run, RunStore
+from .core import (
+    check_choice, check_number, ParameterError, PRESETS, read_json, rng, Run, RunStore)
 from .dataset import condition_classes, Conditions, describe_conditions, PatchSet
-from .dcgan import epochs_of, gan_learner, gan_run, GANConfig, load_generator, RECIPES, sample
-from .distances import (checkerboard_index, few_threads, frechet_distance, kernel_distance, Sample, spectral_numbers,
-                                two_sample)
+from .dcgan import (
+    epochs_of, gan_learner, gan_run, GANConfig, load_generator, RECIPES, sample)
+from .distances import (
+    checkerboard_index, few_threads, frechet_distance, kernel_distance, Sample,
+    spectral_numbers, two_sample)
 from .features import TEXTURE
-from .generator import card_numbers, give_away, half_precision, unjudged
+from .sharing import card_numbers, give_away, half_precision, unjudged
 from .training import Callback, CancelFitException, torch_threads, train_device
 
 # %% ../nbs/02k_train_generator.ipynb #ff2509fb

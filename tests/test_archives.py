@@ -5,10 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mammogan.archives import funnel, PAPER_SELECTION, read_folder, read_omidb, read_omidb_xls, select, simulated_delivery
+from mammogan.archives import (
+    funnel, PAPER_SELECTION, read_omidb, read_omidb_xls, select, simulated_delivery)
+from mammogan.folders import read_folder
 from mammogan.core import ParameterError
 from mammogan.dataset import BOX, KINDS, prepare
-from mammogan.reproduce import prepared
+from mammogan.commands import prepared
 from mammogan.sources import open_patches
 
 FLAGS = dict(mass=["mass"], calcification=["suspicious_calcifications", "calcifications"], asymmetry=["focal_asymmetry"], distortion=["architectural_distortion"])

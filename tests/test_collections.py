@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mammogan.collections import mask_facts, read_cbis, read_inbreast, read_vindr
+from mammogan.public_archives import mask_facts, read_cbis, read_inbreast, read_vindr
 from mammogan.core import ParameterError
 from mammogan.dataset import prepare
 from mammogan.pixels import write_dicom
@@ -180,7 +180,7 @@ def test_cbis_a_file_that_no_table_names_is_a_row(cbis):
 
 
 def test_cbis_masks_are_looked_at_once_with_any_number_of_workers(cbis, monkeypatch):
-    import mammogan.collections as collections
+    import mammogan.public_archives as collections
     first, asked = read_cbis(cbis, workers=2), []
     def counted(path): asked.append(path.name); return mask_facts(path)
     counted.__name__ = "mask_facts"
@@ -360,7 +360,7 @@ def test_a_picture_that_cannot_be_read_stops_nothing_and_the_account_adds_up(sou
 # The real tables, where they are
 
 def test_the_real_tables_of_cbis_ddsm_are_read_to_the_last_row(real_data):
-    from mammogan.collections import cbis_rows
+    from mammogan.public_archives import cbis_rows
     if not (real_data/"cbis-csv").is_dir(): pytest.skip("MAMMOGAN_DATA has no cbis-csv")
     rows, rejected = cbis_rows(real_data/"cbis-csv")
     t = pd.DataFrame(rows)

@@ -8,7 +8,7 @@ from conftest import mutated
 from hypothesis import given, HealthCheck, Phase, settings, strategies as st
 from PIL import Image
 
-from mammogan import collections                                                    # registers the open collections' readers
+from mammogan import public_archives                                                    # registers the open collections' readers
 from mammogan.archives import READERS
 from mammogan.core import rng
 from mammogan.cutting import PrepareConfig

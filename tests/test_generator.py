@@ -11,11 +11,12 @@ from pydicom.datadict import tag_for_keyword
 
 from mammogan.core import RunStore
 from mammogan.dcgan import gan_run, GANConfig, Generator, load_generator, sample, start_weights
-from mammogan.reproduce import mammogan_generate
+from mammogan.commands import mammogan_generate
 from mammogan import generator
 from mammogan.dataset import condition_classes
 from mammogan.dcgan import RECIPES
-from mammogan.generator import card_numbers, give_away, load_published, medigan_package, open_generator, write_patches
+from mammogan.sharing import (
+    card_numbers, give_away, load_published, medigan_package, open_generator, write_patches)
 from mammogan.training import load_tensors, save_tensors
 
 # Secondary Capture Image Storage, PS3.3 A.8.1: what its mandatory modules require to be there (1: with a value, 2: perhaps empty)
@@ -266,7 +267,7 @@ def test_a_file_that_is_no_state_is_refused_with_its_name(what, tmp_path):
 
 def test_the_packaged_generator_draws_the_same_patches_without_a_network(tmp_path):
     "By its name alone, with conditions; its card cites its data, and it comes with sixteen real patches"
-    from mammogan.generator import named_generators, open_generator, real_and_fake
+    from mammogan.sharing import named_generators, open_generator, real_and_fake
     folder = named_generators()["cbis-masses"]
     G = open_generator("cbis-masses")
     a, b = (sample(G, 4, 1, kind="spiculated malignant") for _ in range(2))

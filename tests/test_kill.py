@@ -21,7 +21,7 @@ BE_ASKED_TO_END = DIE.replace("SIGKILL", "SIGTERM")
 SETUP = """
     from mammogan import dcgan
     from mammogan.core import RunStore
-    from mammogan.reproduce import command
+    from mammogan.commands import command
     dcgan.Checkpoint.__init__.__defaults__ = (0,)          # a checkpoint after every epoch
 """
 TRAIN = f"""

@@ -116,7 +116,7 @@ def test_the_command_ends_with_one_json_object(tmp_path, evaluate):
 
 def said(capsys, **given):
     "The same command, called in this process: what it ends with"
-    from mammogan.reproduce import mammogan_evaluate
+    from mammogan.commands import mammogan_evaluate
     capsys.readouterr()
     mammogan_evaluate(**{k: str(v) if isinstance(v, os.PathLike) else v for k, v in dict(dict(features="texture", draws=5, repeats=2, json=True), **given).items()})
     return json.loads(capsys.readouterr().out.splitlines()[-1])

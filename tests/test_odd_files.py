@@ -12,8 +12,9 @@ from pydicom.encaps import encapsulate
 from pydicom import uid
 
 from mammogan import pixels
-from mammogan.archives import read_folder, read_omidb, READERS
-from mammogan.collections import read_inbreast, read_minimias
+from mammogan.folders import read_folder
+from mammogan.archives import read_omidb, READERS
+from mammogan.public_archives import read_inbreast, read_minimias
 from mammogan.core import rng
 from mammogan.cutting import cut, PrepareConfig
 from mammogan.dataset import left_out, prepare

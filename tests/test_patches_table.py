@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mammogan.archives import read_patches, resized
+from mammogan.folders import read_patches, resized
 from mammogan.core import ParameterError
 from mammogan.dataset import account, describe_labels, load_patches, save_patches
-from mammogan.reproduce import prepared
+from mammogan.commands import prepared
 from mammogan.sources import open_patches
 
 HEAD = "id,patient,side,view,pathology,shape"
@@ -187,7 +187,7 @@ def test_a_folder_without_a_table_has_outlines_too_and_sets_without_have_none(tm
 
 
 def test_a_reader_study_shows_no_outlines(folder):
-    from mammogan.readers import open_pictures
+    from mammogan.reader_study import open_pictures
     assert open_pictures("real", folder()).names == ["m0.png", "m1.png", "m2.png"]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mammogan.readers import read_key
+from mammogan.reader_study import read_key
 
 N, READER = 12, 'Ana "A", Ruiz'
 PRESSED = [int(c) for c in np.random.default_rng(0).integers(1, 7, N)]     # what the first reader presses, patch by patch
@@ -15,7 +15,7 @@ needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no chromium and no goog
 
 def command(capsys, *words):
     "Run mammogan_readers, and give its JSON and what it said"
-    from mammogan.reproduce import mammogan_readers
+    from mammogan.commands import mammogan_readers
     capsys.readouterr()
     mammogan_readers([*map(str, words)])
     out, err = capsys.readouterr()
@@ -26,7 +26,7 @@ def command(capsys, *words):
 def fakes(tmp_path_factory):
     "Pictures of an untrained generator, as mammogan_generate writes them"
     from mammogan.dcgan import Generator, start_weights
-    from mammogan.reproduce import mammogan_generate
+    from mammogan.commands import mammogan_generate
     folder = tmp_path_factory.mktemp("fakes")
     start_weights(Generator(2, 8), 0, "G").save(folder/"generator")
     mammogan_generate(str(folder/"generator"), N, 0, str(folder/"png"))

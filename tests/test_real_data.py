@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from mammogan.archives import PATIENT_PATTERN
+from mammogan.folders import PATIENT_PATTERN
 from mammogan.core import ParameterError
 from mammogan.dataset import make_folds
 from mammogan.experiment import STUDIES, study_sets

@@ -11,7 +11,7 @@ from conftest import REPO
 from mammogan.augmentation import PUBLISHED_F1
 from mammogan.core import read_json, write_json
 from mammogan.report import CAPTIONS, output_hashes, TABLE_CAPTIONS
-from mammogan.reproduce import mammogan_reproduce
+from mammogan.commands import mammogan_reproduce
 
 PARAMETERS = "source = 'phantom'\ndata = ''\npreset = 'demo'\nseed = 0\nruns = ''\nsize = 500\nfolds = 1\nseeds = 1\nout = ''\n"
 START = "from mammogan.core import RunStore\nfrom mammogan.sources import open_archive, open_patches\nps, store = open_patches(source, data, preset, seed), RunStore(runs)\n"

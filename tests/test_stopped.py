@@ -18,7 +18,7 @@ def endless(folder):
 """
 COMMAND = ENDLESS + """
 import sys
-from mammogan.reproduce import command
+from mammogan.commands import command
 @command
 def never(): pmap(endless, [sys.argv[1]]*2, workers=3)      # two at work, and one that waits
 never()

@@ -12,7 +12,8 @@ from conftest import REPO
 from mammogan.augmentation import experiments, read_grid, study, study_config, study_title
 from mammogan.core import ParameterError, read_json, rng, RunStore
 from mammogan.dataset import patch_set
-from mammogan.experiment import Experiment, grid_status, PAPER_MODES, run_experiments, STUDIES
+from mammogan.experiment import Experiment, PAPER_MODES, STUDIES
+from mammogan.jobs import grid_status, run_experiments
 
 TASK = """
     import os, sys

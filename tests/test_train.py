@@ -11,13 +11,13 @@ import pytest
 from mammogan import train_generator
 from mammogan.core import read_json
 from mammogan.dataset import save_patches
-from mammogan.reproduce import mammogan_generate, mammogan_train
+from mammogan.commands import mammogan_generate, mammogan_train
 
 # The command in a process that kills itself in the third epoch of the training, and not while steps are timed
 KILLED = """
     import os, signal, sys
     from mammogan import dcgan
-    from mammogan.reproduce import mammogan_train
+    from mammogan.commands import mammogan_train
     dcgan.Checkpoint.__init__.__defaults__ = (0,)
     def die(self):
         in_a_run = "gan" in self.learn.checkpoint.path.parts
@@ -152,7 +152,7 @@ def test_a_folder_that_is_there_is_refused_before_the_training(folder, tmp_path)
 
 
 def test_cbis_masses_have_conditions(real_data):
-    from mammogan.archives import read_patches
+    from mammogan.folders import read_patches
     from mammogan.dataset import condition_classes
     if not (real_data/"cbis-masses").is_dir(): pytest.skip("MAMMOGAN_DATA has no cbis-masses")
     made = condition_classes(read_patches(real_data/"cbis-masses"), "status margins size")
