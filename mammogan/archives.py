@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import ParameterError, pmap, read_json, rng
+from .core import ParameterError, pmap, read_json, seeded_rng
 from .dataset import Archive, BOX, IMAGE_COLUMNS, LESION_COLUMNS, printable, rejections
 from .pixels import _VIEWS, open_picture, read_header
 
@@ -312,7 +312,7 @@ def _simulated_header(draw):
 def _simulated_client(job):
     "Write one client of a simulated delivery"
     folder, name, images, seed = job
-    draw, studies, episode = rng(seed, "delivery", name), {}, "1"
+    draw, studies, episode = seeded_rng(seed, "delivery", name), {}, "1"
     for i in range(images):
         study, image = f"1.2.{name[4:]}.{i//8}", f"1.2.{name[4:]}.{i//8}.{i}"
         x, y, mass = *draw.integers(100, 2000, 2).tolist(), draw.random() < .5

@@ -36,9 +36,9 @@ def lesion_classifier(
     seed:int=0, channels=CHANNELS    # of the weights; of the four convolutions
 ) -> Discriminator:
     "The paper's classifier: patches (N,1,128,128) in [0,1] to one logit each"
-    net, chance = Discriminator(channels), torch_rng(seed, "weights", "classifier")
+    net, rng = Discriminator(channels), torch_rng(seed, "weights", "classifier")
     for m in net.modules():
-        if isinstance(m, nn.Conv2d): nn.init.xavier_uniform_(m.weight, generator=chance)
+        if isinstance(m, nn.Conv2d): nn.init.xavier_uniform_(m.weight, generator=rng)
     return net
 
 # %% ../nbs/02a_classifier.ipynb #8a36ce51
@@ -57,10 +57,10 @@ class PatchResNet(nn.Module):
 @torch.no_grad()
 def resnet_classifier(seed:int=0) -> PatchResNet:
     "ResNet-18 with the initial weights of its paper (He and others 2015): normal, by the fan out of a layer"
-    net, chance = PatchResNet(), torch_rng(seed, "weights", "resnet18")
+    net, rng = PatchResNet(), torch_rng(seed, "weights", "resnet18")
     for m in net.modules():
-        if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu", generator=chance)
-    nn.init.uniform_(net.head.weight, -512**-.5, 512**-.5, generator=chance); nn.init.zeros_(net.head.bias)
+        if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu", generator=rng)
+    nn.init.uniform_(net.head.weight, -512**-.5, 512**-.5, generator=rng); nn.init.zeros_(net.head.bias)
     return net
 
 # %% ../nbs/02a_classifier.ipynb #5a1c0e02
@@ -158,9 +158,9 @@ def imagenet_classifier(
 ) -> ImageNetClassifier:
     "A network with ImageNet weights and a new head"
     state = imagenet_state(network)
-    net, chance = ImageNetClassifier(network), torch_rng(seed, "weights", network)
+    net, rng = ImageNetClassifier(network), torch_rng(seed, "weights", network)
     net.body.load_imagenet(state)
-    nn.init.uniform_(net.head.weight, -net.channels[0]**-.5, net.channels[0]**-.5, generator=chance); nn.init.zeros_(net.head.bias)
+    nn.init.uniform_(net.head.weight, -net.channels[0]**-.5, net.channels[0]**-.5, generator=rng); nn.init.zeros_(net.head.bias)
     return net
 
 # %% ../nbs/02a_classifier.ipynb #f6e33696

@@ -146,12 +146,12 @@ def study_status(
 ) -> dict:
     "What is done of a study; nothing is prepared or started for it"
     from mammogan.augmentation import experiments, study_config
-    from mammogan.jobs import failures_said, grid_status, seconds_left, status_said
+    from mammogan.jobs import describe_failures, grid_status, seconds_left, describe_status
     from mammogan.sources import open_patches
     ps = open_patches(source, data, preset, seeds[0], found_only=True)
     if ps is None: raise ParameterError(f"The patches of source={source!r} have not been prepared, so nothing of this study has been done.")
     found = grid_status(store, experiments(ps.of_kind(ps.info["positives"]), sizes, folds, seeds, study_config(preset, **changes)), modes)
-    print("\n".join(filter(None, [status_said(found, workers), failures_said(found)])), file=sys.stderr)
+    print("\n".join(filter(None, [describe_status(found, workers), describe_failures(found)])), file=sys.stderr)
     return dict({s: int((found.state == s).sum()) for s in ("done", "running", "failed", "left")}, minutes_left=round(seconds_left(found, workers)/60, 1))
 
 # %% ../nbs/06a_commands.ipynb #a4f686dd
@@ -240,7 +240,7 @@ def mammogan_evaluate(
     json:store_true=False  # only the JSON object, without the table in words before it
 ):
     "Compare fakes with real patches. Example: mammogan_evaluate --real patches --fake fakes --json"
-    from mammogan.evaluation import evaluate, evaluation_said, write_evaluation
+    from mammogan.evaluation import evaluate, describe_evaluation, write_evaluation
     from mammogan.features import extractors_for, open_pictures
     for name, value in dict(real=real, fake=fake).items():
         if not value: raise ParameterError(f"{name} is empty: give a folder or a .npy file.")
@@ -248,7 +248,7 @@ def mammogan_evaluate(
     start, sets = time.time(), [open_pictures(real, pattern), open_pictures(fake), open_pictures(held, pattern) if held else None]
     table = evaluate(*sets, extractors_for(features, sets[0].patches, classifier, runs, seed), repeats, draws, seed, most)
     if out: write_evaluation(table, *sets, out)
-    if not json: print(evaluation_said(table), file=sys.stderr)
+    if not json: print(describe_evaluation(table), file=sys.stderr)
     return dict(real=len(sets[0]), fake=len(sets[1]), held=len(sets[2]) if sets[2] else 0, seed=seed, seconds=round(time.time()-start, 1), notes=table.attrs["notes"], table=table.to_dict("records"))
 
 # %% ../nbs/06a_commands.ipynb #359ffc2a
@@ -273,11 +273,11 @@ def mammogan_readers(
     arguments=None    # words as on the command line; those of the command line when empty
 ):
     "Make a reader study, or score one. Example: mammogan_readers make --real patches --fake fakes --n 100"
-    from mammogan.reader_study import score_said, study_said
+    from mammogan.reader_study import describe_score, describe_study
     given = vars(readers_parser().parse_args(arguments))
     action, f = given["action"], given["f"]
     result = f(**{k: v for k, v in given.items() if k in inspect.signature(f).parameters})
-    print((study_said if action == "make" else score_said)(result), file=sys.stderr)
+    print((describe_study if action == "make" else describe_score)(result), file=sys.stderr)
     return result
 
 # %% ../nbs/06a_commands.ipynb #aa075ec5

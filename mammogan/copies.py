@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .core import how_many, Progress, rng, seed_for
+from .core import how_many, Progress, seeded_rng, seed_for
 from .drawing import GROUPS, paper_style
 from .features import check_pixels
 from .statistics import bootstrap_interval, patient_draws
@@ -86,7 +86,7 @@ def nearer_to_training(
     d, n = [_distances(fake, x) for x, _ in sides], min(len(train), len(held))
     shares = []
     for i in range(repeats):
-        a, b = (d[k][:, _rows_of_patients(p, n//2, rng(seed, "sides", k, i))].min(1) for k, (_, p) in enumerate(sides))
+        a, b = (d[k][:, _rows_of_patients(p, n//2, seeded_rng(seed, "sides", k, i))].min(1) for k, (_, p) in enumerate(sides))
         close = np.minimum(a, b) < limit
         if close.any(): shares.append((a < b)[close].mean())
     if not shares: return dict(value=None, low=None, high=None)
@@ -98,8 +98,8 @@ def _distances(pixels, references):
     y = y.flatten(1).T
     return torch.stack([2-2*(x.flip(axes).flatten(1) if axes else x.flatten(1)) @ y for axes in FLIPS.values()]).amin(0).clip(0).sqrt().numpy()
 
-def _rows_of_patients(patients, n, chance):
-    order = chance.permutation(np.unique(patients))
+def _rows_of_patients(patients, n, rng):
+    order = rng.permutation(np.unique(patients))
     return np.concatenate([np.flatnonzero(patients == p) for p in order])[:max(n, 1)]     # equally many on both sides
 
 # %% ../nbs/02f_copies.ipynb #591bd26b

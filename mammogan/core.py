@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'ParameterError', 'check_choice', 'check_number', 'how_many', 'check_parameters', 'home', 'runs_home',
-           'results_folder', 'seed_for', 'rng', 'replacing', 'write_json', 'read_json', 'new_folder', 'fingerprint',
-           'commit', 'provenance', 'keep_table', 'kept_table', 'Run', 'added', 'identity', 'RunStore', 'get_run',
-           'Progress', 'end_with_parent', 'parallel_loop', 'dismiss_workers', 'pmap', 'Stopped', 'stoppable']
+           'results_folder', 'seed_for', 'seeded_rng', 'replacing', 'write_json', 'read_json', 'new_folder',
+           'fingerprint', 'commit', 'provenance', 'keep_table', 'kept_table', 'Run', 'added', 'identity', 'RunStore',
+           'get_run', 'Progress', 'end_with_parent', 'parallel_loop', 'dismiss_workers', 'pmap', 'Stopped', 'stoppable']
 
 # %% ../nbs/00_core.ipynb #02c0108d
 import hashlib, json, os, platform, signal, subprocess, sys, tempfile, threading, time
@@ -106,7 +106,7 @@ def seed_for(
     key = json.dumps([int(seed), *map(str, purpose)])
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
 
-def rng(
+def seeded_rng(
     seed:int, *purpose   # as for `seed_for`
 ) -> np.random.Generator:
     "A NumPy generator seeded by (`seed`, `purpose`)"

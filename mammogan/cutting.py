@@ -143,22 +143,22 @@ def normal_boxes(
     img, mask:Mask, lesions,   # (H,W) pixel values, where the breast is, boxes of all lesions
     sizes,                     # (n,2) heights and widths to draw from, in pixels
     config:PrepareConfig,      # how many, how often, how many grey levels
-    chance:np.random.Generator # where the boxes come from
+    rng:np.random.Generator # where the boxes come from
 ):                             # accepted boxes, and a list of rejected boxes for each verdict
     "Draw random boxes until `normals_per_image` hold normal tissue or the draws are used up"
     accepted, refused, left = [], {}, config.draws*config.rounds
     share, ends = left if len(sizes) == 1 else max(1, left//max(1, config.normals_per_image)), (img.min(), img.max())
     for _ in range(config.normals_per_image):
-        h, w = sizes[chance.integers(len(sizes))]
+        h, w = sizes[rng.integers(len(sizes))]
         if h > img.shape[0] or w > img.shape[1]: continue
         for _ in range(min(share, left)):
-            left, box = left-1, _random_box(h, w, img.shape, chance)
+            left, box = left-1, _random_box(h, w, img.shape, rng)
             verdict = box_verdict(box, mask, lesions)
             if verdict == "normal" and grey_levels(img[box[1]:box[3]+1, box[0]:box[2]+1], *ends) < config.min_levels: verdict = "too few grey levels"
             if verdict == "normal": accepted.append(box); break
             refused.setdefault(verdict, []).append(box)
     return accepted, refused
 
-def _random_box(h, w, shape, chance):
-    y, x = int(chance.integers(shape[0]-h+1)), int(chance.integers(shape[1]-w+1))
+def _random_box(h, w, shape, rng):
+    y, x = int(rng.integers(shape[0]-h+1)), int(rng.integers(shape[1]-w+1))
     return x, y, x+int(w)-1, y+int(h)-1

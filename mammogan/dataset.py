@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .core import check_choice, check_number, fingerprint, new_folder, ParameterError, pmap, read_json, replacing, rng, seed_for, write_json
+from .core import check_choice, check_number, fingerprint, new_folder, ParameterError, pmap, read_json, replacing, seeded_rng, seed_for, write_json
 from .cutting import BOX, box_numbers, cut, grey_levels, ground_truth, lesion_box, lesion_place, normal_boxes
 from .cutting import PrepareConfig
 from .normalisation import apply_landmarks, breast_mask, check_normalisation, fit_landmarks, image_statistics, Landmarks, normalise, STATISTICS, stretch
@@ -207,8 +207,8 @@ def _patches(archive, image_id, sizes, config, seed):
     pixels, rows, rejected, places, lost = lesion_patches(archive, image_id, img, config)
     rejected += [("note", image_id, file, n) for n in picture.notes]
     if lost: rejected.append(("normals", image_id, file, "no normal tissue is cut here: the image has a lesion whose place is not known"))
-    chance = rng(seed, "normals", archive.name, image_id)
-    accepted, refused = ([], {}) if lost else normal_boxes(img, mask, places, sizes, config, chance)
+    rng = seeded_rng(seed, "normals", archive.name, image_id)
+    accepted, refused = ([], {}) if lost else normal_boxes(img, mask, places, sizes, config, rng)
     for box in accepted: pixels.append(cut(img, box, config.size)); rows.append(patch_row(archive, image_id, 0, box))
     if not (lost or accepted) and config.normals_per_image:
         rejected.append(("normals", image_id, file, no_normals(refused)))
@@ -762,7 +762,7 @@ def preparation(
     img = picture.pixels
     normalised = stretch(img, img.min(), img.max())
     _, rows, _, places, _ = lesion_patches(archive, image_id, img, config)
-    accepted, refused = normal_boxes(img, mask, places, normal_sizes(archive, config), config, rng(seed, "normals", archive.name, image_id))
+    accepted, refused = normal_boxes(img, mask, places, normal_sizes(archive, config), config, seeded_rng(seed, "normals", archive.name, image_id))
     lesions = [tuple(r[k] for k in BOX) for r in rows]
     rejected = [b for boxes in refused.values() for b in boxes[:2]]
     patches = {n: [cut(normalised, b, config.size).astype(np.uint8) for b in boxes] for n, boxes in dict(lesion=lesions, normal=accepted).items()}

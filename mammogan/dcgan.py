@@ -24,7 +24,7 @@ from fastcore.basics import patch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from .core import added, check_choice, check_number, fingerprint, identity, ParameterError, read_json, replacing, rng, Run, RunStore, write_json
+from .core import added, check_choice, check_number, fingerprint, identity, ParameterError, read_json, replacing, seeded_rng, Run, RunStore, write_json
 from .dataset import PatchSet
 from .objectives import AUGMENTATIONS, augmented, average_into, squared_slope
 from .training import (Callback, choose_precision, DataLoaders, EpochLog, EpochSeed, fill, flat_state, FLIP_AXES, load_flat_state, load_tensors, PatchBatches, PatchLearner, quiet_learner,
@@ -132,13 +132,13 @@ def start_weights(
     name:str         # keeps two networks of one seed apart
 ) -> nn.Module:
     "The paper's initial weights: N(0, 0.02), batch-norm scales N(1, 0.02); with a bias those of He"
-    rng = torch_rng(seed, "weights", name)
+    seeded_rng = torch_rng(seed, "weights", name)
     for m in net.modules():
         if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)):
-            m.weight.normal_(0, .02 if m.bias is None else (2/1.04/m.weight[0].numel())**.5, generator=rng)
+            m.weight.normal_(0, .02 if m.bias is None else (2/1.04/m.weight[0].numel())**.5, generator=seeded_rng)
             if m.bias is not None: m.bias.zero_()
-        if isinstance(m, nn.BatchNorm2d): m.weight.normal_(1, .02, generator=rng); m.bias.zero_()
-        if isinstance(m, nn.Linear): m.weight.normal_(0, .02, generator=rng); m.bias.zero_()
+        if isinstance(m, nn.BatchNorm2d): m.weight.normal_(1, .02, generator=seeded_rng); m.bias.zero_()
+        if isinstance(m, nn.Linear): m.weight.normal_(0, .02, generator=seeded_rng); m.bias.zero_()
     return net
 
 # %% ../nbs/02_dcgan.ipynb #bbfd23e4
@@ -297,9 +297,9 @@ class EpochSchedule(Callback):
         c, learn = self.learn.config, self.learn
         tries = sum(r["epoch"] <= self.epoch for r in learn.recoveries)
         again = (tries,)*(tries > 0)
-        chance, changes = torch_rng(self.seed, "epoch", self.epoch, *again), torch_rng(self.seed, "augment", self.epoch, *again)
+        rng, changes = torch_rng(self.seed, "epoch", self.epoch, *again), torch_rng(self.seed, "augment", self.epoch, *again)
         low, high = c.smooth
-        learn.real_label = low + (high-low)*torch.rand(1, generator=chance).item()
+        learn.real_label = low + (high-low)*torch.rand(1, generator=rng).item()
         learn.noise = torch_rng(self.seed, "noise", self.epoch, *again)
         learn.change = (lambda x: augmented(x, c.augment, changes)) if c.augment else None
         left = 1-self.epoch/self.n_epoch
@@ -398,7 +398,7 @@ def sample(
     "Patches from a generator"
     check_number("n", n)
     if kind and not G.classes: raise ParameterError(f"kind={kind!r}: this generator was not trained with conditions.")
-    z = torch.from_numpy(rng(seed, "sample").standard_normal((n, G.nz), np.float32))
+    z = torch.from_numpy(seeded_rng(seed, "sample").standard_normal((n, G.nz), np.float32))
     return patches_of(G, z, drawn_kinds(G, n, seed, kind) if G.classes else None, batch)
 
 # %% ../nbs/02_dcgan.ipynb #7fd4a424
@@ -445,7 +445,7 @@ def drawn_kinds(
     names = [k for k in matching_kinds(G.kinds, asked) if G.kinds[k] > 0]
     if not names: raise ParameterError(f"kind={kind!r}: no lesion that this generator learned from was all of that.")
     shares = np.array([G.kinds[k] for k in names])
-    drawn = rng(seed, "kinds").choice(len(names), n, p=shares/shares.sum())
+    drawn = seeded_rng(seed, "kinds").choice(len(names), n, p=shares/shares.sum())
     return torch.tensor([[float(c in names[i].split()) for c in G.classes] for i in drawn]).reshape(n, len(G.classes))
 
 def trained(
@@ -544,7 +544,7 @@ def settle(
     n:int=1024      # patches to measure
 ):
     "Measure the statistics of batch normalisation anew: those of an average are not the average of those"
-    z = torch.from_numpy(rng(seed, "settle").standard_normal((n, G.nz), np.float32))
+    z = torch.from_numpy(seeded_rng(seed, "settle").standard_normal((n, G.nz), np.float32))
     kinds = drawn_kinds(G, n, seed) if G.classes else torch.zeros(n, 0)
     batches = [both.to(next(G.parameters()).device) for both in torch.cat([z, kinds], 1).split(64)]
     update_bn(batches, _Joined(G))

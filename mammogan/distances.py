@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import linalg
 from threadpoolctl import threadpool_limits
 
-from .core import check_number, how_many, rng, seed_for
+from .core import check_number, how_many, seeded_rng, seed_for
 from .statistics import patient_draws
 
 # %% ../nbs/02e_distances.ipynb #816c8283
@@ -122,7 +122,7 @@ def kid_subsets(
     "KID as it is usually published"
     size, values = min(size, len(real), len(fake)), []
     for i in range(subsets):
-        a, b = (f[rng(seed, "KID", name, i).choice(len(f), size, replace=False)] for name, f in (("real", real), ("fake", fake)))
+        a, b = (f[seeded_rng(seed, "KID", name, i).choice(len(f), size, replace=False)] for name, f in (("real", real), ("fake", fake)))
         values.append(kernel_distance(Sample(a), Sample(b))["KID"]())
     return float(np.mean(values)), float(np.std(values))
 
@@ -157,7 +157,7 @@ def manifolds(
 
 # %% ../nbs/02e_distances.ipynb #0664785f
 def _half_of(sample, seed, name):
-    ids = rng(seed, "two-sample", name).permutation(np.unique(sample.patients))
+    ids = seeded_rng(seed, "two-sample", name).permutation(np.unique(sample.patients))
     return np.isin(sample.patients, ids[:len(ids)//2])
 
 def two_sample(
@@ -278,7 +278,7 @@ def patient_halves(
 ):                 # two arrays of row numbers
     "Row numbers of two halves of a set that share no patient, equally long"
     patients = np.asarray(patients).astype(str)
-    ids = rng(seed, "halves").permutation(np.unique(patients))
+    ids = seeded_rng(seed, "halves").permutation(np.unique(patients))
     if len(ids) < 2: raise ValueError("A real-real floor needs patches of at least 2 patients.")
     counts = pd.Series(patients).value_counts().reindex(ids).cumsum()
     first = set(ids[:max(1, int((counts <= len(patients)/2).sum()))])
@@ -298,7 +298,7 @@ def floor_values(
     for i in range(repeats):
         a, b = patient_halves(real.patients, seed_for(seed, "floor", i))
         n = min(len(a), len(fake)); sizes.append(n)
-        chosen = rng(seed, "fakes", i).permutation(len(fake))[:n]
+        chosen = seeded_rng(seed, "fakes", i).permutation(len(fake))[:n]
         matched, floor = (measure(real[b[:n]], other, seed) for other in (fake[chosen], real[a[:n]]))
         rows.append({name: (matched[name](), floor[name]()) for name in matched})
     return {name: np.array([r[name] for r in rows]) for name in rows[0]}, (min(sizes), max(sizes))

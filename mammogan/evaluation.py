@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'NAMES', 'COLUMNS', 'EXPECTED', 'NORMALS_SHOWN', 'as_pictures', 'at_most', 'oddities', 'between_sets',
-           'feature_rows', 'standardised', 'measured', 'copy_rows', 'evaluate', 'write_evaluation', 'evaluation_said',
-           'planted_faults', 'fault_table', 'fault_grid', 'patient_groups', 'kid_misses', 'fakes_only',
-           'CalcificationRun', 'masses', 'can_label', 'calcification_run', 'figure_5_groups', 'figure_5',
+           'feature_rows', 'standardised', 'measured', 'copy_rows', 'evaluate', 'write_evaluation',
+           'describe_evaluation', 'planted_faults', 'fault_table', 'fault_grid', 'patient_groups', 'kid_misses',
+           'fakes_only', 'CalcificationRun', 'masses', 'can_label', 'calcification_run', 'figure_5_groups', 'figure_5',
            'perplexity_for', 'rows_for_a_map', 'tsne_map', 'neighbour_mixing', 'figure_6_experiment', 'figure_6_points',
            'MapRun', 'map_run', 'without_axes', 'figure_6', 'figure_6_groups', 'distance_table']
 
@@ -23,7 +23,7 @@ from .classifier import (
     save_classifier, train_classifier)
 from .copies import copying, figure_copies
 from .core import (
-    fingerprint, how_many, Progress, provenance, rng, Run, RunStore, seed_for, write_json)
+    fingerprint, how_many, Progress, provenance, seeded_rng, Run, RunStore, seed_for, write_json)
 from .dataset import make_folds, PatchSet
 from .dcgan import (
     load_generator, sample, simulate_lesions, SIMULATED_WITH, simulation_lesions)
@@ -50,7 +50,7 @@ def at_most(
 ) -> Pictures:
     "A seeded draw where there are more; the note says so"
     if len(p) <= most: return p
-    rows = np.sort(rng(seed, "at most", p.name).permutation(len(p))[:most])
+    rows = np.sort(seeded_rng(seed, "at most", p.name).permutation(len(p))[:most])
     return replace(p, pixels=p.pixels[rows], patients=p.patients[rows] if len(p.patients) else p.patients, notes=(*p.notes, f"{most:,} of {len(p):,} patches of {p.name or 'this set'} were drawn"))
 
 # %% ../nbs/03_evaluation.ipynb #b211a22d
@@ -151,7 +151,7 @@ def write_evaluation(
     return folder
 
 # %% ../nbs/03_evaluation.ipynb #91e9304d
-def evaluation_said(
+def describe_evaluation(
     table:pd.DataFrame    # what `evaluate` gave
 ) -> str:
     "What `evaluate` found, in columns and sentences"
@@ -167,11 +167,11 @@ def planted_faults(
 ) -> dict:                               # name -> (M,S,S) uint8
     "Fakes whose fault is known"
     from scipy.ndimage import gaussian_filter
-    chance, whole = rng(seed, "faults"), lambda x: np.clip(np.rint(x), 0, 255).astype(np.uint8)
-    rows = chance.integers(len(train), size=len(new))
-    return {"none (new patients)": new, "copies training patches": whole(train[rows][:, :, ::-1]+chance.normal(0, 2, size=new.shape)),
-            "ten pictures": new[chance.integers(min(10, len(new)), size=len(new))], "blur": whole(gaussian_filter(new.astype(np.float32), (0, 1.5, 1.5))),
-            "checkerboard": whole(new+6.*(np.indices(new.shape[1:]).sum(0) % 2)-3), "noise": chance.integers(256, size=new.shape, dtype=np.uint8)}
+    rng, whole = seeded_rng(seed, "faults"), lambda x: np.clip(np.rint(x), 0, 255).astype(np.uint8)
+    rows = rng.integers(len(train), size=len(new))
+    return {"none (new patients)": new, "copies training patches": whole(train[rows][:, :, ::-1]+rng.normal(0, 2, size=new.shape)),
+            "ten pictures": new[rng.integers(min(10, len(new)), size=len(new))], "blur": whole(gaussian_filter(new.astype(np.float32), (0, 1.5, 1.5))),
+            "checkerboard": whole(new+6.*(np.indices(new.shape[1:]).sum(0) % 2)-3), "noise": rng.integers(256, size=new.shape, dtype=np.uint8)}
 
 # %% ../nbs/03_evaluation.ipynb #6008c7f2
 _all = ["Fréchet distance", "KID", "two-sample accuracy", "mixing of neighbours"]
@@ -207,7 +207,7 @@ def patient_groups(
 ) -> list:                     # of `Pictures`: training, held-out, new
     "Lesions of half the patients, of a quarter, and of the other quarter"
     patients = ps.rows.patient.astype(str).values
-    order, px = rng(seed, "fault groups").permutation(np.unique(patients)), ps.normalised()
+    order, px = seeded_rng(seed, "fault groups").permutation(np.unique(patients)), ps.normalised()
     ends = [0, len(order)//2, 3*len(order)//4, len(order)]
     return [Pictures(px[m], patients[m], n) for n, m in ((n, np.isin(patients, order[a:b])) for n, a, b in zip(("training", "held-out", "new"), ends, ends[1:]))]
 
@@ -221,8 +221,8 @@ def kid_misses(
     mean, spread = x.mean(0), np.maximum(x.std(0), 1e-3)
     rows = []
     for i in range(draws):
-        ten = rng(seed, "collapse", i).permutation(len(new))[:10]
-        y = all_new[ten[rng(seed, "collapse", i, "which").integers(10, size=len(new))]]
+        ten = seeded_rng(seed, "collapse", i).permutation(len(new))[:10]
+        y = all_new[ten[seeded_rng(seed, "collapse", i, "which").integers(10, size=len(new))]]
         for name, shift in (("divided by their spread only", 0), ("centred as well", mean)):
             found = measured(kernel_distance, Sample((x-shift)/spread, train.patients), Sample((y-shift)/spread), repeats, 2, seed).loc["KID"]
             rows.append(dict(features=name, missed=found.verdict != "worse", matched=found.matched, floor_sd=found.floor_sd))
@@ -290,7 +290,7 @@ def figure_5_groups(
 ) -> dict:              # title -> (n,128,128) uint8
     "The patches of Figure 5, by title"
     G, real = load_generator(simulate_lesions(store, ps, preset, seed)), masses(simulation_lesions(ps))
-    fakes, order = sample(G, pool, seed), rng(seed, "figure 5").permutation(len(real))
+    fakes, order = sample(G, pool, seed), seeded_rng(seed, "figure 5").permutation(len(real))
     real, calcified = real[order], real.rows.calcification.values[order]
     if not can_label(real): return {"fake lesions": fakes[:n], "real lesions": real[:n].normalised()}
     scores = lesion_scores(load_classifier(calcification_run(store, ps, CLASSIFIERS[preset], seed)), fakes)

@@ -18,7 +18,7 @@ from .classifier import (
     classification_metrics, ClassifierConfig, CLASSIFIERS, lesion_scores, save_classifier,
     threshold_for, train_classifier)
 from .core import (
-    check_choice, check_number, fingerprint, ParameterError, rng, Run, RunStore, seed_for)
+    check_choice, check_number, fingerprint, ParameterError, seeded_rng, Run, RunStore, seed_for)
 from .dataset import fit_normalisation, make_folds, PatchSet
 from .dcgan import gan_run, GANConfig, GANRun, GANS, load_generator, RECIPES, sample
 from .normalisation import check_normalisation
@@ -83,10 +83,10 @@ def drawn_normals(
     most = imbalance*len(ps.positives)
     if len(ps.normals) <= most: return ps
     normal = np.flatnonzero(ps.rows.label.values == 0)
-    keep = np.sort(np.concatenate([np.flatnonzero(ps.rows.label.values == 1), rng(seed, "negatives").permutation(normal)[:most]]))
+    keep = np.sort(np.concatenate([np.flatnonzero(ps.rows.label.values == 1), seeded_rng(seed, "negatives").permutation(normal)[:most]]))
     return ps[keep]
 
-def _first(ps, n, seed, *purpose): return ps[rng(seed, *purpose).permutation(len(ps))[:n]]
+def _first(ps, n, seed, *purpose): return ps[seeded_rng(seed, *purpose).permutation(len(ps))[:n]]
 
 # %% ../nbs/02b_experiment.ipynb #37db76bd
 def study_sets(
@@ -198,9 +198,9 @@ def added_patches(
 ):                                           # (1.5 k,128,128) uint8, or nothing
     "What a mode adds to the real lesions: fakes, or what a control has in their place"
     if not MODES[mode].fakes: return None
-    chance = rng(e.seed, "control", mode, e.fold)
-    if MODES[mode].instead == "noise": return chance.integers(0, 256, (e.fakes, *e.real.shape[1:]), dtype=np.uint8)
-    if MODES[mode].instead == "copies": return e.real[chance.integers(len(e.real), size=e.fakes)]
+    rng = seeded_rng(e.seed, "control", mode, e.fold)
+    if MODES[mode].instead == "noise": return rng.integers(0, 256, (e.fakes, *e.real.shape[1:]), dtype=np.uint8)
+    if MODES[mode].instead == "copies": return e.real[rng.integers(len(e.real), size=e.fakes)]
     return experiment_fakes(store, e)
 
 

@@ -29,7 +29,7 @@ from mammogan.classifier import (
     train_classifier)
 from .core import (
     check_choice, fingerprint, home, how_many, ParameterError, Progress, read_json,
-    replacing, rng, Run, RunStore, seed_for)
+    replacing, seeded_rng, Run, RunStore, seed_for)
 from .dataset import load_patches, make_folds, PatchSet, rejections
 from .folders import PATIENT_PATTERN, pictures_and_outlines
 from .training import check_finite
@@ -325,7 +325,7 @@ def feature_classifier(
 
 def _balanced(ps, rows, most, seed):
     lesion = ps.rows.label.values[rows] == 1
-    return ps[np.sort(np.concatenate([rng(seed, "feature classifier", kind).permutation(rows[of])[:min(most, lesion.sum())] for kind, of in (("lesion", lesion), ("normal", ~lesion))]))]
+    return ps[np.sort(np.concatenate([seeded_rng(seed, "feature classifier", kind).permutation(rows[of])[:min(most, lesion.sum())] for kind, of in (("lesion", lesion), ("normal", ~lesion))]))]
 
 # %% ../nbs/02d_features.ipynb #dde0c647
 def classifier_extractor(

@@ -17,7 +17,7 @@ import torch
 
 from . import dcgan
 from .benchmarks import claim, Paired, paired, peak_memory, run_apart
-from .core import rng
+from .core import seeded_rng
 from mammogan.dcgan import (
     adversarial_step, gan_learner, GANConfig, Generator, networks, RECIPES, sample,
     start_weights)
@@ -30,7 +30,7 @@ def noise_pixels(
     n:int, seed:int=0   # how many, and which
 ) -> np.ndarray:        # (n,128,128) uint8
     "Patches of noise: what they show does not matter to a clock"
-    return rng(seed, "benchmark patches").integers(0, 256, (n, 128, 128), np.uint8)
+    return seeded_rng(seed, "benchmark patches").integers(0, 256, (n, 128, 128), np.uint8)
 
 def learner_steps(
     pixels:np.ndarray,   # (N,128,128) uint8 patches

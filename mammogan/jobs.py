@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['run_of', 'study_jobs', 'job_cost', 'failure', 'do_job', 'note_failure', 'is_running', 'gpu_places', 'run_share',
-           'grid_status', 'seconds_left', 'status_table', 'status_said', 'failures_said', 'LiveTable', 'run_jobs',
-           'run_experiments', 'experiment_table']
+           'grid_status', 'seconds_left', 'status_table', 'describe_status', 'describe_failures', 'LiveTable',
+           'run_jobs', 'run_experiments', 'experiment_table']
 
 # %% ../nbs/02c_jobs.ipynb #d5591ac4
 import ctypes, os, sys, threading, time, warnings
@@ -153,7 +153,7 @@ def status_table(
     return pd.DataFrame({f"k = {k}": {w: cells[w, k] for w in ["GAN of the fakes", *MODES] if (w, k) in cells} for k in sorted(status["size"].unique())})
 
 # %% ../nbs/02c_jobs.ipynb #b45f67ff
-def status_said(
+def describe_status(
     status:pd.DataFrame, workers:int=1   # from `grid_status`; processes that share the rest
 ) -> str:
     "The table and a line below it"
@@ -162,7 +162,7 @@ def status_said(
     time_left = f"; about {Progress.format_interval(left)} left with {workers} worker{'s'*(workers > 1)}" if left else ""
     return f"{status_table(status).to_string()}\n{line}{time_left}"
 
-def failures_said(
+def describe_failures(
     status:pd.DataFrame   # from `grid_status`
 ) -> str:                 # empty where nothing failed
     "One sentence: which runs failed, and why"
@@ -275,7 +275,7 @@ def run_experiments(
     if not experiments: raise ParameterError("There is no experiment to run: at least one size, one fold and one seed are needed.")
     left = [e for e in experiments if not all(store.done(e.run(m)) for m in modes)]
     for network in {e.config.classifier.network for e in left} & set(IMAGENET): imagenet_file(network)     # a missing file stops at once, not after the GANs
-    board = (lambda: status_said(grid_status(store, experiments, modes), workers)) if len(experiments) > 1 else None
+    board = (lambda: describe_status(grid_status(store, experiments, modes), workers)) if len(experiments) > 1 else None
     for jobs, desc in zip(study_jobs(experiments, modes), ("GANs and real patches", "with fakes")): run_jobs(store, jobs, workers, desc, per_gpu, board)
     return experiment_table(store, experiments, modes, keep_failed)
 
@@ -283,7 +283,7 @@ def experiment_table(store:RunStore, experiments, modes=PAPER_MODES, keep_failed
     "The rows of `run_experiments`, of runs that are there"
     rows = [dict(size=e.size, fold=e.fold, seed=e.seed, mode=m, **(store.metrics(e.run(m)) if store.done(e.run(m)) else {}), reason=failure(store, e.run(m))) for e in experiments for m in modes]
     if any(r["reason"] for r in rows):
-        said = failures_said(grid_status(store, experiments, modes))
+        said = describe_failures(grid_status(store, experiments, modes))
         if not keep_failed or all(r["reason"] for r in rows): raise RuntimeError(said)
         print(said, file=sys.stderr)
     return pd.DataFrame(rows).pipe(lambda t: t[[c for c in t if c != "reason"]+["reason"]])

@@ -24,7 +24,7 @@ from pydicom.uid import (
     DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid)
 from scipy import fft, ndimage
 
-from .core import home, new_folder, ParameterError, pmap, rng, write_json
+from .core import home, new_folder, ParameterError, pmap, seeded_rng, write_json
 
 # %% ../nbs/01a_phantom.ipynb #e7f85326
 @dataclass(frozen=True)
@@ -532,9 +532,9 @@ def deal(
     n = spec.patients*spec.breasts
     low,high = spec.lesions_per_breast
     shares = [spec.lesion_free]+[(1-spec.lesion_free)/(high-low+1)]*(high-low+1)
-    counts = deck([0,*range(low,high+1)], shares, n, rng(seed,'phantom','lesion counts'))
-    kinds = iter(deck(KINDS, spec.kinds, sum(counts), rng(seed,'phantom','lesion kinds')))
-    sides = [['L','R']]*spec.patients if spec.breasts==2 else deck([['L'],['R']], [.5,.5], spec.patients, rng(seed,'phantom','sides'))
+    counts = deck([0,*range(low,high+1)], shares, n, seeded_rng(seed,'phantom','lesion counts'))
+    kinds = iter(deck(KINDS, spec.kinds, sum(counts), seeded_rng(seed,'phantom','lesion kinds')))
+    sides = [['L','R']]*spec.patients if spec.breasts==2 else deck([['L'],['R']], [.5,.5], spec.patients, seeded_rng(seed,'phantom','sides'))
     counts = iter(counts)
     return [(f'demd{i}', {s:[next(kinds) for _ in range(next(counts))] for s in side}) for i,side in enumerate(sides,1)]
 
@@ -662,7 +662,7 @@ def write_client(
 )->None:
     "Simulate one woman's mammograms and write her part of the archive"
     client,breasts = woman
-    name, draw = partial(uid,spec,seed,client), partial(rng,seed,'phantom',client)
+    name, draw = partial(uid,spec,seed,client), partial(seeded_rng,seed,'phantom',client)
     day, study, series = draw('date'), name('study'), name('series')
     date, episode = f'{day.integers(2010,2020)}{day.integers(1,13):02}{day.integers(1,29):02}', str(day.integers(1000,10000))
     found, images = {}, {}

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LEAST', 'RULER', 'PAGE_STYLE', 'PAGE_BODY', 'PAGE_SCRIPT', 'PUBLISHED', 'Pictures', 'open_pictures', 'turns',
            'draw_pictures', 'opaque_names', 'draw_study', 'png_text', 'page_content', 'study_page', 'make_study',
-           'study_said', 'share_interval', 'half_width', 'auc_interval', 'kappa_interval', 'read_key', 'read_answers',
-           'reader_score', 'agreements', 'score_study', 'score_said']
+           'describe_study', 'share_interval', 'half_width', 'auc_interval', 'kappa_interval', 'read_key',
+           'read_answers', 'reader_score', 'agreements', 'score_study', 'describe_score']
 
 # %% ../nbs/03a_reader_study.ipynb #b81cfadb
 import base64, html, io, itertools, json
@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from .core import (
-    check_choice, check_number, fingerprint, how_many, ParameterError, replacing, rng)
+    check_choice, check_number, fingerprint, how_many, ParameterError, replacing, seeded_rng)
 from .dataset import KINDS, load_patches
 from .folders import pictures_and_outlines
 from .normalisation import stretch
@@ -65,10 +65,10 @@ def open_pictures(
 # %% ../nbs/03a_reader_study.ipynb #f7cb86f8
 def turns(
     patients:list,   # the patient of each picture; empty text counts as a patient of its own
-    chance           # a NumPy generator
+    rng           # a NumPy generator
 ) -> list:           # numbers of pictures, each once
     "A random order of pictures in which patients take turns"
-    mixed, seen, order = chance.permutation(len(patients)), {}, []
+    mixed, seen, order = rng.permutation(len(patients)), {}, []
     for place, i in enumerate(mixed):
         who = patients[i] or i
         seen[who] = seen.get(who, 0)+1
@@ -82,12 +82,12 @@ def _fitted(img, size):
 def draw_pictures(
     pictures:Pictures,
     n:int,             # how many are wanted
-    size:int, chance,  # the side they get, in pixels; a NumPy generator
+    size:int, rng,  # the side they get, in pixels; a NumPy generator
     seen:set           # bytes of pictures drawn before; those drawn now are added
 ):                     # (n,size,size) uint8, their numbers, how many were resized, (name, reason) of those left out
     "Draw different pictures; one that cannot be used is left out with its reason, and the next takes its place"
     pixels, chosen, resized, left_out = [], [], 0, []
-    for i in turns(pictures.patients, chance):
+    for i in turns(pictures.patients, rng):
         if len(chosen) == n: break
         try: img = pictures.read(i)
         except ValueError as e: left_out.append((pictures.names[i], str(e))); continue
@@ -98,11 +98,11 @@ def draw_pictures(
 
 # %% ../nbs/03a_reader_study.ipynb #93c892b3
 def opaque_names(
-    n:int, chance   # how many; a NumPy generator
+    n:int, rng   # how many; a NumPy generator
 ) -> list:
     "Different names of five consonants"
     names = {}
-    while len(names) < n: names["".join(chance.choice(list("bcdfghjklmnpqrstvwxz"), 5))] = True
+    while len(names) < n: names["".join(rng.choice(list("bcdfghjklmnpqrstvwxz"), 5))] = True
     return list(names)
 
 # %% ../nbs/03a_reader_study.ipynb #a0fdd667
@@ -119,13 +119,13 @@ def draw_study(
     if n % 2: raise ParameterError(f"n={n} cannot be halved: a balanced study has an even number of patches.")
     seen, parts = set(), {}
     for truth, pictures in dict(real=real, fake=fake).items():
-        parts[truth] = draw_pictures(pictures, n//2, size, rng(seed, "reader study", truth), seen)
+        parts[truth] = draw_pictures(pictures, n//2, size, seeded_rng(seed, "reader study", truth), seen)
         if len(parts[truth][0]) < n//2: raise ParameterError(_too_few(n, truth, parts[truth]))
-    order = rng(seed, "reader study", "order").permutation(n)
+    order = seeded_rng(seed, "reader study", "order").permutation(n)
     pixels = np.concatenate([p[0] for p in parts.values()])[order]
     key = pd.DataFrame([dict(truth=t, origin=o.names[i], patient=o.patients[i]) for t, o in dict(real=real, fake=fake).items() for i in parts[t][1]]).iloc[order]
     study_id = fingerprint(pixels, seed)
-    key.insert(0, "patch", opaque_names(n, rng(seed, "reader study", "names", study_id)))
+    key.insert(0, "patch", opaque_names(n, seeded_rng(seed, "reader study", "names", study_id)))
     return dict(pixels=pixels, key=key.reset_index(drop=True), id=study_id, resized={t: p[2] for t, p in parts.items()}, left_out=[(t, *o) for t, p in parts.items() for o in p[3]])
 
 def _too_few(n, truth, part):
@@ -499,7 +499,7 @@ def make_study(
     return dict(page=str(page), key=str(key), patches=n, seed=seed, patients=patients, resized=study["resized"], left_out=[list(o) for o in study["left_out"]], points=round(100*half_width(n), 1))
 
 # %% ../nbs/03a_reader_study.ipynb #d589e129
-def study_said(
+def describe_study(
     made:dict    # from `make_study`
 ) -> str:
     "What a person who makes a study should know"
@@ -565,7 +565,7 @@ def kappa_interval(
     if not len(a) or min(len(set(a)), len(set(b))) < 2: return None, None, None
     labels = np.arange(min(a.min(), b.min()), max(a.max(), b.max())+1)     # every step, also those that nobody chose
     counts = confusion_matrix(a, b, labels=labels)
-    drawn = rng(seed, "kappa").multinomial(len(a), counts.ravel()/len(a), size=repeats).reshape(-1, *counts.shape)   # patches drawn anew
+    drawn = seeded_rng(seed, "kappa").multinomial(len(a), counts.ravel()/len(a), size=repeats).reshape(-1, *counts.shape)   # patches drawn anew
     low, high = np.nanpercentile(_kappas(drawn, weights), [2.5, 97.5])
     return float(cohen_kappa_score(a, b, labels=labels, weights=weights)), float(low), float(high)
 
@@ -681,7 +681,7 @@ def _doubts(row):
     if row["answered"] < 2*LEAST: yield f"{row['reader']} answered {row['answered']} patches: too few to say anything."
     if row["auc"] is None: yield f"{row['reader']} has fewer than two answers on real or on fake patches: there is no AUC."
 
-def score_said(
+def describe_score(
     scores:dict    # from `score_study`
 ) -> str:
     "The scores as a table and sentences, beside the published ones"

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .core import ParameterError, rng
+from .core import ParameterError, seeded_rng
 from .cutting import box_verdict, lesion_place, PrepareConfig
 from .dataset import Archive, is_kind, read_mammogram, whole_boxes
 from .phantom import spectral_exponent
@@ -53,10 +53,10 @@ def squares_of(
     picture, mask = read_mammogram(archive, image, PrepareConfig())
     img, lesions, mm = picture.pixels, whole_boxes(archive.lesions[archive.lesions.image == image]), float(archive.images.pixel_mm[image])
     if not mm > 0: raise ParameterError(f"{archive.name} does not say how large a pixel of {image} is: its tissue cannot be compared at equal size.")
-    n, chance, found = round(side_mm/mm), rng(seed, "squares", archive.name, image), []
+    n, rng, found = round(side_mm/mm), seeded_rng(seed, "squares", archive.name, image), []
     if n > min(img.shape): return found
     for _ in range(400):
-        y, x = (int(chance.integers(s-n+1)) for s in img.shape)
+        y, x = (int(rng.integers(s-n+1)) for s in img.shape)
         box = x, y, x+n-1, y+n-1
         if box_verdict(box, mask, lesions) == "normal": found.append(Square(str(image), box, img[y:y+n, x:x+n].astype(np.float32), mm))
         if len(found) == count: break
@@ -179,7 +179,7 @@ def pick(
     seed:int, *purpose     # decides which
 ) -> list:
     "`n` squares at random, of as many different mammograms as there are"
-    order = [squares[i] for i in rng(seed, "pick", *purpose).permutation(len(squares))]
+    order = [squares[i] for i in seeded_rng(seed, "pick", *purpose).permutation(len(squares))]
     firsts = list({s.image:s for s in order[::-1]}.values())[::-1]
     return (firsts+[s for s in order if not any(s is f for f in firsts)])[:n]
 
@@ -195,7 +195,7 @@ def blind_page(
     n = shape[0]*shape[1]
     half = pick(films, n//2, seed, "films")
     shown = [(s, "film") for s in half]+[(s, "phantom") for s in pick(phantoms, n-len(half), seed, "phantoms")]
-    shown, mm = [shown[i] for i in rng(seed, "page").permutation(len(shown))], max(s.pixel_mm for s, _ in shown)
+    shown, mm = [shown[i] for i in seeded_rng(seed, "page").permutation(len(shown))], max(s.pixel_mm for s, _ in shown)
     fig, axes = plt.subplots(*shape, figsize=(1.35*shape[1], 1.45*shape[0]), layout="constrained", squeeze=False)
     for ax in axes.flat: ax.axis("off")
     for i, (ax, (s, _)) in enumerate(zip(axes.flat, shown), 1): ax.imshow(seen(s, mm), cmap="gray", vmin=0, vmax=255); ax.set_title(str(i), fontsize=7, pad=2)

@@ -10,7 +10,7 @@ __all__ = ['patient_draws', 'bootstrap_interval', 'f1_draws', 'paired_bootstrap'
 import numpy as np
 import pandas as pd
 
-from .core import check_number, rng
+from .core import check_number, seeded_rng
 
 # %% ../nbs/00b_statistics.ipynb #46b5ab98
 def patient_draws(
@@ -19,7 +19,7 @@ def patient_draws(
 ) -> np.ndarray:   # (draws, N) how often each patch is in each draw
     "How often each patch counts when patients are drawn with replacement"
     ids, which = np.unique(np.asarray(patients).astype(str), return_inverse=True)
-    counts = rng(seed, "bootstrap").multinomial(len(ids), np.full(len(ids), 1/len(ids)), size=draws)
+    counts = seeded_rng(seed, "bootstrap").multinomial(len(ids), np.full(len(ids), 1/len(ids)), size=draws)
     return counts[:, which]
 
 def _weighted_auc(labels, scores, weights):
@@ -148,9 +148,9 @@ def real_lesions_worth(
     wide = table.pivot_table(index=["fold", "seed"], columns=["mode", "size"], values=metric)
     base, mine = wide[against], wide[(mode, size)].values
     lowest, highest = np.log(base.columns.min()), np.log(base.columns.max())
-    chance, n = rng(seed, "worth", mode, size), int(np.isfinite(mine).sum())
+    rng, n = seeded_rng(seed, "worth", mode, size), int(np.isfinite(mine).sum())
     (point,), (b,) = _log_worths(base, mine, np.ones((1, len(wide))))
-    drawn, rising = _log_worths(base, mine, chance.multinomial(len(wide), [1/len(wide)]*len(wide), size=draws if n > 1 else 0))
+    drawn, rising = _log_worths(base, mine, rng.multinomial(len(wide), [1/len(wide)]*len(wide), size=draws if n > 1 else 0))
     drawn, rising = drawn[np.isfinite(drawn)], rising[np.isfinite(drawn)] > 0
     if b <= 0 or (len(rising) and rising.mean() < .975): return dict(mode=mode, size=size, worth=np.nan, low=np.nan, high=np.nan, says=f"no worth: {against} does not rise with its size", runs=n)
     ends = point+np.sqrt(1+n*overlap)*(np.quantile(drawn, [.025, .975])-point) if len(drawn) else [np.nan]*2

@@ -19,7 +19,7 @@ import torch
 
 from .copies import copying
 from .core import (
-    check_choice, check_number, ParameterError, PRESETS, read_json, rng, Run, RunStore)
+    check_choice, check_number, ParameterError, PRESETS, read_json, seeded_rng, Run, RunStore)
 from .dataset import condition_classes, Conditions, describe_conditions, PatchSet
 from .dcgan import (
     epochs_of, gan_learner, gan_run, GANConfig, load_generator, RECIPES, sample)
@@ -44,7 +44,7 @@ def hold_out(
     if known < FEWEST_PATIENTS:
         raise ParameterError(f"Lesions of {known} known patients are too few to hold some out: {FEWEST_PATIENTS} are "
                              "needed. With --all a generator learns from all lesions.")
-    chosen = rng(seed, "held out").permutation(patients)[:max(1, round(share*known))]
+    chosen = seeded_rng(seed, "held out").permutation(patients)[:max(1, round(share*known))]
     held = np.isin(lesions.rows.patient.values.astype(str), chosen)
     return lesions[~held], lesions[held]
 
@@ -54,7 +54,7 @@ def three_parts(
     seed:int=0
 ) -> dict:               # `learn`, `validation` and `test`
     "Three fifths of the patients to learn from, a fifth to choose by, a fifth to report on"
-    ids = rng(seed, "parts").permutation(lesions.patients); n = max(1, round(len(ids)/5))
+    ids = seeded_rng(seed, "parts").permutation(lesions.patients); n = max(1, round(len(ids)/5))
     of = lambda which: lesions[np.isin(lesions.rows.patient.values.astype(str), which)]
     return dict(learn=of(ids[2*n:]), validation=of(ids[:n]), test=of(ids[n:2*n]))
 
@@ -93,7 +93,7 @@ class Reference:
 
     def floor(self, learn) -> dict:
         "Measures of as many training patches"
-        return self.mean(lambda i: learn[rng(i, "floor").permutation(len(learn))[:len(self)]])
+        return self.mean(lambda i: learn[seeded_rng(i, "floor").permutation(len(learn))[:len(self)]])
 
 # %% ../nbs/02k_train_generator.ipynb #88967ada
 class StepTimer(Callback):

@@ -74,22 +74,22 @@ FLIP_AXES = {True: (-1, -2), "vertical": (-2,), False: ()}    # what `flips` may
 
 def random_flips(
     x:torch.Tensor,        # (B,1,S,S)
-    chance:torch.Generator,# decides for each patch
+    rng:torch.Generator,# decides for each patch
     flips=True             # one of `FLIP_AXES`
 ) -> torch.Tensor:
     "Each patch flipped with p = 0.5 along each axis, first horizontally"
     for axis in FLIP_AXES[flips]:
-        which = torch.rand(len(x), generator=chance) < .5
+        which = torch.rand(len(x), generator=rng) < .5
         x = torch.where(which.to(x.device)[:, None, None, None], x.flip(axis), x)
     return x
 
 def random_jitter(
     x:torch.Tensor,        # (B,1,S,S) in [0,1]
     amount:float,          # half the range of the change: 0.1 means contrast x 0.9..1.1 and brightness -0.1..0.1
-    chance:torch.Generator # decides for each patch
+    rng:torch.Generator # decides for each patch
 ) -> torch.Tensor:
     "Each patch's contrast and brightness changed at random, clipped to [0,1]"
-    contrast, brightness = ((torch.rand(2, len(x), generator=chance)*2-1)*amount).to(x.device)[:, :, None, None, None]
+    contrast, brightness = ((torch.rand(2, len(x), generator=rng)*2-1)*amount).to(x.device)[:, :, None, None, None]
     mean = x.mean((1, 2, 3), keepdim=True)
     return ((x-mean)*(1+contrast) + mean + brightness).clamp(0, 1)
 
@@ -115,22 +115,22 @@ class PatchBatches:
 
 # %% ../nbs/01h_training.ipynb #9003b717
 @patch
-def scaled(self:PatchBatches, x:torch.Tensor, chance:torch.Generator) -> torch.Tensor:
+def scaled(self:PatchBatches, x:torch.Tensor, rng:torch.Generator) -> torch.Tensor:
     "Bytes to floats, flipped and jittered as this loader does"
-    x = random_flips(x, chance, self.flips)
+    x = random_flips(x, rng, self.flips)
     x = x.float()/255
-    if self.jitter: x = random_jitter(x, self.jitter, chance)
+    if self.jitter: x = random_jitter(x, self.jitter, rng)
     x = x*2-1 if self.signed else x
     return x.contiguous(memory_format=torch.channels_last)
 
 @patch
 def __iter__(self:PatchBatches):
     "The batches of the epoch"
-    chance = torch_rng(self.seed, "batches", self.epoch)
-    order = torch.randperm(len(self.pixels), generator=chance).to(self.device)
+    rng = torch_rng(self.seed, "batches", self.epoch)
+    order = torch.randperm(len(self.pixels), generator=rng).to(self.device)
     for i in range(len(self)):
         which = order[i*self.batch:(i+1)*self.batch]
-        x = self.scaled(self.pixels[which], chance)
+        x = self.scaled(self.pixels[which], rng)
         yield (x,) if self.labels is None else (x, self.labels[which])
 
 # %% ../nbs/01h_training.ipynb #5e0d2a01

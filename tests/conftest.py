@@ -50,14 +50,14 @@ def real_data():
 
 def mutated(data:bytes, seed:int) -> bytes:
     "A file after one to eight accidents: bytes changed, cut out, doubled, put in; its end cut off"
-    chance, data = random.Random(seed), bytearray(data)
-    for _ in range(chance.randint(1, 8)):
-        at, n = chance.randrange(len(data)), chance.choice([1, 1, 2, 4, 30])
-        what = chance.choice(["change", "change", "change", "cut", "double", "insert", "end"])
-        if what == "change": data[at:at+n] = bytes(chance.choice([0, 1, 255, chance.randrange(256)]) for _ in data[at:at+n])
+    rng, data = random.Random(seed), bytearray(data)
+    for _ in range(rng.randint(1, 8)):
+        at, n = rng.randrange(len(data)), rng.choice([1, 1, 2, 4, 30])
+        what = rng.choice(["change", "change", "change", "cut", "double", "insert", "end"])
+        if what == "change": data[at:at+n] = bytes(rng.choice([0, 1, 255, rng.randrange(256)]) for _ in data[at:at+n])
         elif what == "cut": del data[at:at+n]
         elif what == "double": data[at:at] = data[at:at+n]
-        elif what == "insert": data[at:at] = chance.randbytes(n)
+        elif what == "insert": data[at:at] = rng.randbytes(n)
         else: del data[max(40, at):]
         if len(data) < 50: break
     return bytes(data)

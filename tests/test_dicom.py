@@ -13,10 +13,10 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import pixel_array
 
 from mammogan import pixels
-from mammogan.core import rng
+from mammogan.core import seeded_rng
 from mammogan.pixels import compress_dicom, open_picture, read_dicom, SYNTAXES, write_dicom
 
-TISSUE = (2000+600*np.sin(np.arange(48)/9)[:, None]+np.arange(40)*20+rng(0, "tissue").integers(0, 90, (48, 40))).astype(np.uint16)
+TISSUE = (2000+600*np.sin(np.arange(48)/9)[:, None]+np.arange(40)*20+seeded_rng(0, "tissue").integers(0, 90, (48, 40))).astype(np.uint16)
 
 
 @pytest.fixture(scope="module")

@@ -312,9 +312,9 @@ def test_the_picture_of_the_front_page_shows_the_committed_figures():
 
 
 def test_the_page_of_benchmarks_shows_what_the_notebooks_show():
-    from mammogan.all_benchmarks import benchmarks_said
+    from mammogan.all_benchmarks import describe_benchmarks
     from mammogan.reproduce import numbered_notebooks
     there = [text for text in written(cells(REPO/"nbs"/"07d_all_benchmarks.ipynb")) if "claims were measured" in text]
-    assert there == [benchmarks_said(numbered_notebooks(REPO/"nbs", "07"))], "a notebook of benchmarks was executed after 07d_all_benchmarks.ipynb: execute that one too"
+    assert there == [describe_benchmarks(numbered_notebooks(REPO/"nbs", "07"))], "a notebook of benchmarks was executed after 07d_all_benchmarks.ipynb: execute that one too"
     measured = int(there[0].split()[0])
     assert measured >= 16 and there[0].count("| yes |")+there[0].count("| **no** |") == measured

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mammogan import public_archives                                                    # registers the open collections' readers
 from mammogan.archives import READERS
-from mammogan.core import rng
+from mammogan.core import seeded_rng
 from mammogan.cutting import PrepareConfig
 from mammogan.dataset import prepare
 from mammogan.pixels import write_dicom
@@ -21,7 +21,7 @@ CONFIG = PrepareConfig(size=16, normals_per_image=2, draws=10, rounds=1, min_lev
 def film(number):
     "A small mammogram with texture"
     y, x = np.mgrid[:96, :64]
-    return np.where(x**2+(y-48)**2 < 44**2, 800+rng(number, "film").integers(0, 900, (96, 64)), 0).astype(np.uint16)
+    return np.where(x**2+(y-48)**2 < 44**2, 800+seeded_rng(number, "film").integers(0, 900, (96, 64)), 0).astype(np.uint16)
 
 
 def jsons(path, found): path.parent.mkdir(parents=True, exist_ok=True); path.write_text(json.dumps(found)); return path
@@ -129,35 +129,35 @@ def nodes(found, path=()):
     for k, v in found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else (): yield found, k; yield from nodes(v)
 
 
-def changed_object(found, chance):
+def changed_object(found, rng):
     "Nested dicts and lists after one to three changes: dropped, replaced, doubled, renamed, moved"
-    for _ in range(chance.randint(1, 3)):
+    for _ in range(rng.randint(1, 3)):
         if not (places := list(nodes(found))): break
-        inside, key = chance.choice(places)
-        what = chance.choice(["drop", "odd", "odd", "odd", "double", "rename", "list", "move"])
+        inside, key = rng.choice(places)
+        what = rng.choice(["drop", "odd", "odd", "odd", "double", "rename", "list", "move"])
         if what == "drop": del inside[key]
-        elif what == "odd": inside[key] = copy.deepcopy(chance.choice(ODD))
+        elif what == "odd": inside[key] = copy.deepcopy(rng.choice(ODD))
         elif what == "list": inside[key] = [inside[key]]
-        elif what == "move": inside[key] = copy.deepcopy(chance.choice(places)[0])
+        elif what == "move": inside[key] = copy.deepcopy(rng.choice(places)[0])
         elif isinstance(inside, list): inside.insert(0, inside[key])
         elif what == "double": inside[f"{key}0"] = inside[key]
-        else: inside[str(chance.choice(ODD))] = inside.pop(key)
+        else: inside[str(rng.choice(ODD))] = inside.pop(key)
     return found
 
 
-def changed_rows(rows, chance):
+def changed_rows(rows, rng):
     "A table's rows, the first with names, after one to three changes"
-    for _ in range(chance.randint(1, 3)):
-        r = chance.randrange(len(rows)); row = rows[r]; c = chance.randrange(max(1, len(row)))
-        what = chance.choice(["odd", "odd", "odd", "odd", "row twice", "row gone", "cell gone", "cell more", "column gone", "rows swapped"])
-        if what == "odd" and row: row[c] = chance.choice(ODD)
+    for _ in range(rng.randint(1, 3)):
+        r = rng.randrange(len(rows)); row = rows[r]; c = rng.randrange(max(1, len(row)))
+        what = rng.choice(["odd", "odd", "odd", "odd", "row twice", "row gone", "cell gone", "cell more", "column gone", "rows swapped"])
+        if what == "odd" and row: row[c] = rng.choice(ODD)
         elif what == "row twice": rows.insert(r, list(row))
         elif what == "row gone" and len(rows) > 1: del rows[r]
         elif what == "cell gone": del row[c:c+1]
-        elif what == "cell more": row.insert(c, chance.choice(ODD))
+        elif what == "cell more": row.insert(c, rng.choice(ODD))
         elif what == "column gone":
             for other in rows: del other[c:c+1]
-        else: other = chance.randrange(len(rows)); rows[r], rows[other] = rows[other], rows[r]
+        else: other = rng.randrange(len(rows)); rows[r], rows[other] = rows[other], rows[r]
     return rows
 
 
@@ -175,11 +175,11 @@ def written(rows, sep):
     return text.getvalue().encode("utf-8", "surrogatepass")
 
 
-def changed_book(data, chance):
+def changed_book(data, rng):
     import xlrd, xlwt
     old, new = xlrd.open_workbook(file_contents=data), xlwt.Workbook()
-    sheets = [changed_rows([s.row_values(r) for r in range(s.nrows)], chance) for s in old.sheets()]
-    for i, rows in enumerate(sheets[:chance.choice([1, 2, 2, 2, 2, 2])]):
+    sheets = [changed_rows([s.row_values(r) for r in range(s.nrows)], rng) for s in old.sheets()]
+    for i, rows in enumerate(sheets[:rng.choice([1, 2, 2, 2, 2, 2])]):
         sheet = new.add_sheet(f"s{i}")
         for r, row in enumerate(rows):
             for c, v in enumerate(row): sheet.write(r, c, v if isinstance(v, (bool, int, float)) and abs(v) < 1e300 else "".join(o for o in str(v) if o.isprintable()))
@@ -189,17 +189,17 @@ def changed_book(data, chance):
 
 def damaged(path, data, seed):
     "The bytes of an annotation file after an accident: to what it says, to its bytes, or to its encoding"
-    chance = random.Random(seed)
-    how = chance.choices(["meaning", "bytes", "latin", "twice", "empty"], [12, 4, 1, 1, 1])[0]
+    rng = random.Random(seed)
+    how = rng.choices(["meaning", "bytes", "latin", "twice", "empty"], [12, 4, 1, 1, 1])[0]
     if how == "bytes": return mutated(data, seed) if len(data) > 50 else data[:10]
-    if how == "latin": at = chance.randrange(len(data)); return data[:at]+b"\xe9\xff"+data[at:]
+    if how == "latin": at = rng.randrange(len(data)); return data[:at]+b"\xe9\xff"+data[at:]
     if how == "twice": return data+data
-    if how == "empty": return chance.choice([b"", b"\0"*200, b"{}", b"[]", b"null", b"\xff\xfe", b"a,b\n1,2\n"])
-    if path.suffix == ".json": return json.dumps(changed_object(json.loads(data), chance)).encode()
-    if path.suffix == ".xml": return plistlib.dumps(plain(changed_object(plistlib.loads(data), chance)))
-    if path.suffix == ".xls": return changed_book(data, chance)
+    if how == "empty": return rng.choice([b"", b"\0"*200, b"{}", b"[]", b"null", b"\xff\xfe", b"a,b\n1,2\n"])
+    if path.suffix == ".json": return json.dumps(changed_object(json.loads(data), rng)).encode()
+    if path.suffix == ".xml": return plistlib.dumps(plain(changed_object(plistlib.loads(data), rng)))
+    if path.suffix == ".xls": return changed_book(data, rng)
     sep = {".txt": " "}.get(path.suffix, ";" if path.name == "INbreast.csv" else ",")
-    rows = changed_rows(list(csv.reader(io.StringIO(data.decode()), delimiter=sep)), chance)
+    rows = changed_rows(list(csv.reader(io.StringIO(data.decode()), delimiter=sep)), rng)
     return written(rows, sep) if sep != " " else "\n".join(" ".join(map(str, r)) for r in rows).encode("utf-8", "surrogatepass")
 
 

@@ -57,9 +57,9 @@ def test_each_idea_changes_only_what_it_may(name):
     model = dcgan.networks(c, 0, KINDS if c.classes else None, fit_whitening(pixels) if c.wavelets else None)
     before = {n: [p.clone() for p in part.parameters()] for n, part in model.named_children()}
     real, kinds = torch.rand(8, 1, 128, 128, generator=torch_rng(1))*2-1, torch.tensor(KINDS[:8]).float() if c.classes else None
-    change = (lambda x: dcgan.augmented(x, c.augment, chance)) if c.augment else None
+    change = (lambda x: dcgan.augmented(x, c.augment, rng)) if c.augment else None
     for frozen in "GD":
-        chance = torch_rng(0)
+        rng = torch_rng(0)
         opts = {n: torch.optim.Adam(getattr(model, n).parameters(), 0. if n == frozen else 1e-3) for n in "GD"}
         start = {n: [p.clone() for p in getattr(model, n).parameters()] for n in "GD"}
         losses = adversarial_step(model.G, model.D, opts["G"], opts["D"], real, torch.randn(8, model.G.nz, generator=torch_rng(2)), .9, "float32", c.penalty, change, kinds)

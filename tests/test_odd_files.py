@@ -15,7 +15,7 @@ from mammogan import pixels
 from mammogan.folders import read_folder
 from mammogan.archives import read_omidb, READERS
 from mammogan.public_archives import read_inbreast, read_minimias
-from mammogan.core import rng
+from mammogan.core import seeded_rng
 from mammogan.cutting import cut, PrepareConfig
 from mammogan.dataset import left_out, prepare
 from mammogan.pixels import open_picture, read_dicom, write_dicom
@@ -28,7 +28,7 @@ def film(bits=12, seed=0):
     y, x = np.mgrid[:128, :96]
     r = ((y-64)/60)**2+(x/80)**2
     mass = 1200*np.clip(1-((y-64)/12)**2-((x-20)/10)**2, 0, None)
-    img = np.clip(900+500*(1-r)+rng(seed, "film").normal(0, 60, r.shape)+mass, 1, 3000)
+    img = np.clip(900+500*(1-r)+seeded_rng(seed, "film").normal(0, 60, r.shape)+mass, 1, 3000)
     img[r > 1] = 0
     return (img*2.**(bits-12)).astype(np.uint16)
 
@@ -317,7 +317,7 @@ def folder(root, write, suffix=".dcm", box=BOX, more=""):
     return root
 
 
-def noisy(p, f): write_dicom(p, np.where(f == 0, rng(1, "air").integers(5, 60, f.shape), f).astype(np.uint16))
+def noisy(p, f): write_dicom(p, np.where(f == 0, seeded_rng(1, "air").integers(5, 60, f.shape), f).astype(np.uint16))
 def padding(p, f): save(p, np.where(f == 0, 65535, f), bits=16, raw=[("PixelPaddingValue", "SS", -1)])
 def overlaid(p, f): save(p, f | (np.indices(f.shape).sum(0) < 9).astype(np.uint16) << 15, "j2k", stream_bits=16)
 def commas(p, f): changed(write_dicom(p, f, ImagerPixelSpacing=["0.0711", "0.0711"]), b"0.0711", b"0,0711")

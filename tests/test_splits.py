@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, Phase, settings, strategies as st
 
-from mammogan.core import rng
+from mammogan.core import seeded_rng
 from mammogan.dataset import fit_normalisation, make_folds, patch_set
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:The {w}") for w in ("least populated class", "groups parameter is ignored")]    # scikit-learn's
@@ -11,11 +11,11 @@ pytestmark = [pytest.mark.filterwarnings(f"ignore:The {w}") for w in ("least pop
 
 def drawn_set(seed):
     "A set of 3 to 60 patients with 1 to 13 patches each, a few or many of them lesions"
-    chance = rng(seed, "set")
-    most, share = chance.integers(2, 14), chance.uniform(.02, .6)
-    patients = [f"p{p}" for p in range(chance.integers(3, 61)) for _ in range(chance.integers(1, most))]
-    patients = list(chance.permutation(patients))
-    return patch_set(np.zeros((len(patients), 1, 1), np.uint8), label=(chance.random(len(patients)) < share).astype(int), patient=patients, image=[f"{p}-{chance.integers(3)}" for p in patients])
+    rng = seeded_rng(seed, "set")
+    most, share = rng.integers(2, 14), rng.uniform(.02, .6)
+    patients = [f"p{p}" for p in range(rng.integers(3, 61)) for _ in range(rng.integers(1, most))]
+    patients = list(rng.permutation(patients))
+    return patch_set(np.zeros((len(patients), 1, 1), np.uint8), label=(rng.random(len(patients)) < share).astype(int), patient=patients, image=[f"{p}-{rng.integers(3)}" for p in patients])
 
 
 def folds_of(ps, folds, split, seed):
@@ -72,9 +72,9 @@ def test_each_class_is_shared_out_evenly(split, seed, folds, draw):
 @trials
 @given(**drawn)
 def test_landmarks_do_not_change_with_the_images_of_other_patients(seed, folds, draw):
-    ps, chance = drawn_set(draw), rng(draw, "landmarks")
+    ps, rng = drawn_set(draw), seeded_rng(draw, "landmarks")
     marks = [c for c in ps.images if c[0] == "p" and c[1:].isdigit()]
-    ps.images[marks] = np.sort(chance.integers(1, 4096, (len(ps.images), len(marks))), axis=1).astype(float)
+    ps.images[marks] = np.sort(rng.integers(1, 4096, (len(ps.images), len(marks))), axis=1).astype(float)
     for f in folds_of(ps, folds, "patient", seed):
         learned = fit_normalisation("landmarks", ps[f.train])
         others = ps.images.index.difference(ps[f.train].rows.image)

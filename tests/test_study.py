@@ -10,7 +10,7 @@ import pytest
 
 from conftest import REPO
 from mammogan.augmentation import experiments, read_grid, study, study_config, study_title
-from mammogan.core import ParameterError, read_json, rng, RunStore
+from mammogan.core import ParameterError, read_json, seeded_rng, RunStore
 from mammogan.dataset import patch_set
 from mammogan.experiment import Experiment, PAPER_MODES, STUDIES
 from mammogan.jobs import grid_status, run_experiments
@@ -52,7 +52,7 @@ IDS = {"paper": ("b64ca7168d5b8f40", "735ff24478cd4395", "43228c8af8f833b4", "cb
 
 def planted(n=360, patients=59):
     labels = (np.arange(n) % 6 == 0).astype(int)
-    pixels = rng(0, "pretend").integers(0, 256, (n, 128, 128)).astype(np.uint8)
+    pixels = seeded_rng(0, "pretend").integers(0, 256, (n, 128, 128)).astype(np.uint8)
     ps = patch_set(pixels, label=labels, mass=labels == 1, patient=[f"p{i % patients}" for i in range(n)], image=[f"i{i}" for i in range(n)])
     ps.info = dict(archive="pretend", fingerprint="pretend", positives="mass")
     return ps
