@@ -132,13 +132,13 @@ def start_weights(
     name:str         # keeps two networks of one seed apart
 ) -> nn.Module:
     "The paper's initial weights: N(0, 0.02), batch-norm scales N(1, 0.02); with a bias those of He"
-    seeded_rng = torch_rng(seed, "weights", name)
+    rng = torch_rng(seed, "weights", name)
     for m in net.modules():
         if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)):
-            m.weight.normal_(0, .02 if m.bias is None else (2/1.04/m.weight[0].numel())**.5, generator=seeded_rng)
+            m.weight.normal_(0, .02 if m.bias is None else (2/1.04/m.weight[0].numel())**.5, generator=rng)
             if m.bias is not None: m.bias.zero_()
-        if isinstance(m, nn.BatchNorm2d): m.weight.normal_(1, .02, generator=seeded_rng); m.bias.zero_()
-        if isinstance(m, nn.Linear): m.weight.normal_(0, .02, generator=seeded_rng); m.bias.zero_()
+        if isinstance(m, nn.BatchNorm2d): m.weight.normal_(1, .02, generator=rng); m.bias.zero_()
+        if isinstance(m, nn.Linear): m.weight.normal_(0, .02, generator=rng); m.bias.zero_()
     return net
 
 # %% ../nbs/02_dcgan.ipynb #bbfd23e4

@@ -24,22 +24,22 @@ def squared_slope(
 # %% ../nbs/01i_objectives.ipynb #0ca2b59d
 def shifted(
     x:torch.Tensor,        # (N,1,S,S)
-    seeded_rng:torch.Generator,   # on the CPU, so that every device draws the same numbers
+    rng:torch.Generator,   # on the CPU, so that every device draws the same numbers
     most:float=1/8         # largest shift, as a share of the patch's side
 ) -> torch.Tensor:
     "Each patch moved by up to an eighth of its side in both directions; its edge is repeated"
     side, reach = x.shape[-1], round(x.shape[-1]*most)
-    moves = torch.randint(2*reach+1, (len(x), 2), generator=seeded_rng).tolist()
+    moves = torch.randint(2*reach+1, (len(x), 2), generator=rng).tolist()
     wide = F.pad(x, [reach]*4, mode="replicate")
     return torch.stack([p[:, i:i+side, j:j+side] for p, (i, j) in zip(wide, moves)])
 
 def brightened(
     x:torch.Tensor,        # (N,1,S,S) in [-1,1]
-    seeded_rng:torch.Generator,   # on the CPU
+    rng:torch.Generator,   # on the CPU
     most:float=.1          # largest change; 1 is from middle grey to white
 ) -> torch.Tensor:
     "Each patch made lighter or darker by up to `most`"
-    by = (torch.rand(len(x), generator=seeded_rng)*2-1)*most
+    by = (torch.rand(len(x), generator=rng)*2-1)*most
     return x + by.to(x.device)[:, None, None, None]
 
 # %% ../nbs/01i_objectives.ipynb #27e8eb61
@@ -48,10 +48,10 @@ AUGMENTATIONS = dict(translation=shifted, brightness=brightened)
 def augmented(
     x:torch.Tensor,        # (N,1,S,S) in [-1,1]
     names,                 # some of `AUGMENTATIONS`, in this order
-    seeded_rng:torch.Generator    # a stream of random numbers
+    rng:torch.Generator    # a stream of random numbers
 ) -> torch.Tensor:
     "Patches as D sees them"
-    for name in names: x = AUGMENTATIONS[check_choice("augment", name, AUGMENTATIONS)](x, seeded_rng)
+    for name in names: x = AUGMENTATIONS[check_choice("augment", name, AUGMENTATIONS)](x, rng)
     return x.contiguous(memory_format=torch.channels_last)
 
 # %% ../nbs/01i_objectives.ipynb #2cfd9492
