@@ -24,9 +24,10 @@ from .core import (
 from .dataset import PatchSet
 from .dcgan import recipe_of
 from .drawing import COLOURS, LOOKS, mode_style, paper_style, save_figure
-from .experiment import CONTROLS, Experiment, PAPER_MODES, STUDIES, with_recipe
+from .experiment import CONTROLS, Experiment, PAPER_MODES
 from .jobs import experiment_table, run_experiments
-from .sources import figure_facts, PREPARE
+from .presets import PREPARE, STUDIES, with_recipe
+from .sources import figure_facts
 from .statistics import (
     corrected_t, effect_size, holm, paired_bootstrap, real_lesions_worth, sensitivity_at)
 

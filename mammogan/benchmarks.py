@@ -22,11 +22,11 @@ from PIL import Image
 
 from . import dataset, pixels
 from .archives import PAPER_SELECTION, read_omidb, select
-from .core import home, ParameterError, provenance, seeded_rng, RunStore, write_json
-from .cutting import PrepareConfig
+from .core import home, ParameterError, provenance, RunStore, seeded_rng, write_json
 from .dataset import Archive, load_patches, PatchSet, prepare
-from .phantom import PHANTOMS, spec_hash, write_phantoms
+from .phantom import spec_hash, write_phantoms
 from .pixels import compress_dicom, open_picture
+from .presets import PHANTOMS, PrepareConfig
 from .sources import open_archive
 
 # %% ../nbs/07_benchmarks.ipynb #83c3921b

@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .core import check_number, fingerprint, read_json, replacing, Run, RunStore
-from .dcgan import architecture, GANConfig, Generator, load_generator, sample, train_dcgan, trained
+from .core import check_number, fingerprint, read_json, replacing, RunStore
+from .dcgan import architecture, Generator, load_generator, sample, train_dcgan, trained
 from .distances import frechet_distance
 from .drawing import montage
 from .features import TEXTURE
-from .training import Callback, CancelFitException, load_tensors, read_log, save_tensors
+from .presets import GANConfig
+from .training import (
+    Callback, CancelFitException, load_tensors, read_log, save_tensors, TrainedRun)
 
 # %% ../nbs/02g_better.ipynb #09cd9f83
 class ValidationDistance(Callback):
@@ -62,7 +64,7 @@ class EarlyStop(Callback):
 
 # %% ../nbs/02g_better.ipynb #31379004
 @dataclass(frozen=True)
-class WatchedGANRun(Run):
+class WatchedGANRun(TrainedRun):
     "A DCGAN whose best epoch was chosen on validation patients"
     stage = "gan-watched"
     patches:str       # fingerprint of the real patches, in order

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['PRESETS', 'ParameterError', 'check_choice', 'check_number', 'how_many', 'check_parameters', 'home', 'runs_home',
            'results_folder', 'seed_for', 'seeded_rng', 'replacing', 'write_json', 'read_json', 'new_folder',
-           'fingerprint', 'commit', 'provenance', 'keep_table', 'kept_table', 'Run', 'added', 'identity', 'RunStore',
-           'get_run', 'Progress', 'end_with_parent', 'parallel_loop', 'dismiss_workers', 'pmap', 'Stopped', 'stoppable']
+           'fingerprint', 'commit', 'provenance', 'keep_table', 'kept_table', 'Run', 'RunStore', 'get_run', 'Progress',
+           'end_with_parent', 'parallel_loop', 'dismiss_workers', 'pmap', 'Stopped', 'stoppable']
 
 # %% ../nbs/00_core.ipynb #02c0108d
 import hashlib, json, os, platform, signal, subprocess, sys, tempfile, threading, time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from importlib.util import find_spec
@@ -243,18 +243,7 @@ class Run:
     @property
     def id(self) -> str:
         "The run's identity: the hash of its stage and of all its fields"
-        return fingerprint(self.stage, identity(self))
-
-def added(default):
-    "A dataclass field that came later: while it has its default it is not part of a run's identity"
-    return field(default=default, metadata=dict(added=True))
-
-def identity(
-    o    # a run, its settings, or any other value
-):       # plain JSON
-    "What a run's identity is made of"
-    if not is_dataclass(o): return o
-    return {f.name: identity(getattr(o, f.name)) for f in fields(o) if not (f.metadata.get("added") and getattr(o, f.name) == f.default)}
+        return fingerprint(self.stage, asdict(self))
 
 # %% ../nbs/00_core.ipynb #d58f3548
 class RunStore:

@@ -20,11 +20,16 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .core import check_choice, check_number, fingerprint, new_folder, ParameterError, pmap, read_json, replacing, seeded_rng, seed_for, write_json
-from .cutting import BOX, box_numbers, cut, grey_levels, ground_truth, lesion_box, lesion_place, normal_boxes
-from .cutting import PrepareConfig
-from .normalisation import apply_landmarks, breast_mask, check_normalisation, fit_landmarks, image_statistics, Landmarks, normalise, STATISTICS, stretch
+from .core import (
+    check_choice, check_number, fingerprint, new_folder, ParameterError, pmap, read_json,
+    replacing, seed_for, seeded_rng, write_json)
+from .cutting import (
+    BOX, box_numbers, cut, grey_levels, ground_truth, lesion_box, lesion_place, normal_boxes)
+from .normalisation import (
+    apply_landmarks, breast_mask, check_normalisation, fit_landmarks, image_statistics,
+    Landmarks, normalise, STATISTICS, stretch)
 from .pixels import Picture
+from .presets import PrepareConfig
 
 # %% ../nbs/01_dataset.ipynb #cd4028c5
 IMAGE_COLUMNS = "patient study laterality view file pixel_mm manufacturer model intent tube_current magnification density split".split()

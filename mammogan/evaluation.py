@@ -18,22 +18,25 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from .classifier import (
-    classification_metrics, ClassifierConfig, CLASSIFIERS, lesion_scores, load_classifier,
-    save_classifier, train_classifier)
+from mammogan.classifier import (
+    classification_metrics, lesion_scores, load_classifier, save_classifier,
+    train_classifier)
 from .copies import copying, figure_copies
-from .core import (
-    fingerprint, how_many, Progress, provenance, seeded_rng, Run, RunStore, seed_for, write_json)
+from mammogan.core import (
+    fingerprint, how_many, Progress, provenance, Run, RunStore, seed_for, seeded_rng,
+    write_json)
 from .dataset import make_folds, PatchSet
-from .dcgan import (
-    load_generator, sample, simulate_lesions, SIMULATED_WITH, simulation_lesions)
+from .dcgan import load_generator, sample, simulate_lesions, simulation_lesions
 from .distances import (
     beside_floor, distance_and_floor, few_threads, frechet, kernel_distance, kid_subsets,
     manifolds, mixing, Sample, spectral, spectral_numbers, two_sample)
 from .drawing import GROUPS, paper_style, patch_grid
-from .experiment import Experiment, experiment_fakes, own_threshold, with_recipe
+from .experiment import Experiment, experiment_fakes
 from .features import Extractor, kept_features, Pictures, TEXTURE
 from .jobs import run_experiments
+from .presets import (
+    ClassifierConfig, CLASSIFIERS, own_threshold, SIMULATED_WITH, with_recipe)
+from .training import TrainedRun
 
 # %% ../nbs/03_evaluation.ipynb #bcfc3b56
 def as_pictures(
@@ -240,7 +243,7 @@ def fakes_only(
 
 # %% ../nbs/03_evaluation.ipynb #4f60c454
 @dataclass(frozen=True)
-class CalcificationRun(Run):
+class CalcificationRun(TrainedRun):
     "A classifier of real lesions: with calcification, or a mass only"
     stage = "calcification"
     data:str

@@ -20,8 +20,8 @@ from .core import home, ParameterError, RunStore
 from .dataset import PatchSet, prepare
 from .drawing import LOOKS, mode_style, paper_style
 from .experiment import drawn_normals, Experiment, PAPER_MODES, run_mode, scored
-from .phantom import PHANTOMS, spec_hash, write_phantoms
-from .sources import PREPARE
+from .phantom import spec_hash, write_phantoms
+from .presets import PHANTOMS, PREPARE
 from .statistics import f1_draws, patient_draws
 from .training import torch_threads
 

@@ -23,16 +23,16 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from mammogan.classifier import (
-    classification_metrics, ClassifierConfig, CLASSIFIERS, hash_begins, IMAGENET,
-    imagenet_body, lesion_features, lesion_scores, load_classifier, save_classifier,
-    train_classifier)
+from .classifier import (
+    classification_metrics, hash_begins, IMAGENET, imagenet_body, lesion_features,
+    lesion_scores, load_classifier, save_classifier, train_classifier)
 from .core import (
     check_choice, fingerprint, home, how_many, ParameterError, Progress, read_json,
-    replacing, seeded_rng, Run, RunStore, seed_for)
+    replacing, RunStore, seed_for, seeded_rng)
 from .dataset import load_patches, make_folds, PatchSet, rejections
 from .folders import PATIENT_PATTERN, pictures_and_outlines
-from .training import check_finite
+from .presets import ClassifierConfig, CLASSIFIERS
+from .training import check_finite, TrainedRun
 
 # %% ../nbs/02d_features.ipynb #3f5ac7a7
 @dataclass
@@ -298,7 +298,7 @@ def inception_extractor(
 
 # %% ../nbs/02d_features.ipynb #3f62550b
 @dataclass(frozen=True)
-class FeatureClassifierRun(Run):
+class FeatureClassifierRun(TrainedRun):
     "A classifier whose features describe patches"
     stage = "feature-classifier"
     data:str

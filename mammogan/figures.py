@@ -15,15 +15,15 @@ from .augmentation import (
 from .core import commit, fingerprint, ParameterError, RunStore
 from .dataset import PatchSet, preparation, PrepareConfig, typical_image
 from .dcgan import (
-    GANRun, load_generator, recipe_of, sample, simulate_lesions, SIMULATED_WITH,
-    simulation_lesions, SIMULATIONS)
+    GANRun, load_generator, recipe_of, sample, simulate_lesions, simulation_lesions)
 from .diagrams import figure_1, figure_2, figure_3
 from .drawing import save_figure
 from mammogan.evaluation import (
     figure_5, figure_5_groups, figure_6, figure_6_experiment, figure_6_points, map_run,
     perplexity_for)
-from .experiment import Experiment, PAPER_MODES, STUDIES
+from .experiment import Experiment, PAPER_MODES
 from .jobs import run_experiments
+from .presets import SIMULATED_WITH, SIMULATIONS, STUDIES
 from .sharing import real_and_fake
 from .sources import figure_facts
 

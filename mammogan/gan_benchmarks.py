@@ -16,11 +16,10 @@ import numpy as np
 import torch
 
 from . import dcgan
-from .benchmarks import claim, Paired, paired, peak_memory, run_apart
+from .benchmarks import claim, paired, Paired, peak_memory, run_apart
 from .core import seeded_rng
-from mammogan.dcgan import (
-    adversarial_step, gan_learner, GANConfig, Generator, networks, RECIPES, sample,
-    start_weights)
+from .dcgan import adversarial_step, gan_learner, Generator, networks, sample, start_weights
+from .presets import GANConfig, RECIPES
 from mammogan.training import (
     Callback, choose_precision, PatchBatches, processor_has, torch_rng, torch_threads,
     train_device)

@@ -17,9 +17,10 @@ import pandas as pd
 from PIL import Image
 
 from .core import ParameterError, seeded_rng
-from .cutting import box_verdict, lesion_place, PrepareConfig
+from .cutting import box_verdict, lesion_place
 from .dataset import Archive, is_kind, read_mammogram, whole_boxes
 from .phantom import spectral_exponent
+from .presets import PrepareConfig
 from .public_archives import mias_rows
 from .sources import open_archive
 

@@ -20,8 +20,9 @@ from mammogan.augmentation import (
 from .core import ParameterError, read_json, replacing, RunStore
 from .dataset import account, left_out, PatchSet
 from .evaluation import fakes_only
-from .experiment import Experiment, PAPER_MODES, STUDIES
+from .experiment import Experiment, PAPER_MODES
 from .jobs import run_experiments
+from .presets import STUDIES
 
 # %% ../nbs/05a_report.ipynb #b136625f
 PUBLISHED_COUNTS = {"patients": 3701, "lesion patches": 5351, "masses": 2215, "calcifications": 1752, "masses with calcification": 236, "normal patches": 147_951}

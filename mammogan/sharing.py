@@ -24,16 +24,16 @@ from PIL import Image
 
 from .core import (
     check_choice, check_number, fingerprint, how_many, new_folder, ParameterError,
-    provenance, read_json, seeded_rng, seed_for, write_json)
+    provenance, read_json, seed_for, seeded_rng, write_json)
 from .dataset import describe_limits
-from mammogan.dcgan import (
+from .dcgan import (
     architecture, asked_classes, drawn_kinds, Generator, generator_of, GRAIN,
-    load_generator, matching_kinds, ModulatedNorm, patches_of, plain, recipe_of, RECIPES,
-    sample)
+    load_generator, matching_kinds, ModulatedNorm, patches_of, plain, recipe_of, sample)
 from .distances import (
     beside_floor, frechet, kernel_distance, Sample, spectral, spectral_numbers)
 from .drawing import montage
 from .features import ENDINGS, TEXTURE
+from .presets import RECIPES
 from .training import check_finite, save_tensors, torch_threads
 from .wavelets import HAAR, haar, HaarWhitening, inverse_haar, mixed
 

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 
 from .benchmarks import claim, paired
-from .classifier import (
-    classification_metrics, ClassifierConfig, lesion_classifier, lesion_scores,
-    start_classifier, train_classifier)
+from mammogan.classifier import (
+    classification_metrics, lesion_classifier, lesion_scores, start_classifier,
+    train_classifier)
+from .presets import ClassifierConfig
 from .training import torch_threads, train_device
 
 # %% ../nbs/07c_study_benchmarks.ipynb #9f806b05

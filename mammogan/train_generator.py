@@ -19,16 +19,16 @@ import torch
 
 from .copies import copying
 from .core import (
-    check_choice, check_number, ParameterError, PRESETS, read_json, seeded_rng, Run, RunStore)
+    check_choice, check_number, ParameterError, PRESETS, read_json, RunStore, seeded_rng)
 from .dataset import condition_classes, Conditions, describe_conditions, PatchSet
-from .dcgan import (
-    epochs_of, gan_learner, gan_run, GANConfig, load_generator, RECIPES, sample)
+from .dcgan import epochs_of, gan_learner, gan_run, load_generator, sample
 from .distances import (
     checkerboard_index, few_threads, frechet_distance, kernel_distance, Sample,
     spectral_numbers, two_sample)
 from .features import TEXTURE
+from .presets import GANConfig, RECIPES
 from .sharing import card_numbers, give_away, half_precision, unjudged
-from .training import Callback, CancelFitException, torch_threads, train_device
+from .training import Callback, CancelFitException, torch_threads, train_device, TrainedRun
 
 # %% ../nbs/02k_train_generator.ipynb #ff2509fb
 FEWEST_PATIENTS = 10    # of which some can be held out
@@ -134,7 +134,7 @@ def seconds_a_step(
 
 # %% ../nbs/02k_train_generator.ipynb #f7d6026e
 @dataclass(frozen=True)
-class Pace(Run):
+class Pace(TrainedRun):
     "The time of a training step"
     stage = "pace"
     config:GANConfig    # settings, whatever the number of steps

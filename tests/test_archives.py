@@ -9,7 +9,8 @@ from mammogan.archives import (
     funnel, PAPER_SELECTION, read_omidb, read_omidb_xls, select, simulated_delivery)
 from mammogan.folders import read_folder
 from mammogan.core import ParameterError
-from mammogan.dataset import BOX, KINDS, prepare
+from mammogan.cutting import BOX
+from mammogan.dataset import KINDS, prepare
 from mammogan.commands import prepared
 from mammogan.sources import open_patches
 

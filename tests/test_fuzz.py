@@ -11,7 +11,7 @@ from PIL import Image
 from mammogan import public_archives                                                    # registers the open collections' readers
 from mammogan.archives import READERS
 from mammogan.core import seeded_rng
-from mammogan.cutting import PrepareConfig
+from mammogan.presets import PrepareConfig
 from mammogan.dataset import prepare
 from mammogan.pixels import write_dicom
 

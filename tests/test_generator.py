@@ -10,11 +10,12 @@ from PIL import Image
 from pydicom.datadict import tag_for_keyword
 
 from mammogan.core import RunStore
-from mammogan.dcgan import gan_run, GANConfig, Generator, load_generator, sample, start_weights
+from mammogan.dcgan import gan_run, Generator, load_generator, sample, start_weights
+from mammogan.presets import GANConfig
 from mammogan.commands import mammogan_generate
 from mammogan import generator
 from mammogan.dataset import condition_classes
-from mammogan.dcgan import RECIPES
+from mammogan.presets import RECIPES
 from mammogan.sharing import (
     card_numbers, give_away, load_published, medigan_package, open_generator, write_patches)
 from mammogan.training import load_tensors, save_tensors

@@ -9,7 +9,8 @@ import pytest
 from mammogan import dataset, dcgan
 from mammogan.core import RunStore
 from mammogan.dataset import prepare
-from mammogan.sources import open_archive, PREPARE
+from mammogan.sources import open_archive
+from mammogan.presets import PREPARE
 
 SETTINGS = dict(base=2, nz=8, batch=8, epochs=9)
 DIE = """
@@ -95,7 +96,8 @@ def test_a_training_that_sigterm_stops_keeps_its_checkpoint_and_goes_on(lesions,
 def test_a_preparation_killed_at_the_twentieth_image(phantoms, tmp_path, monkeypatch):
     killed(DIE, """
         from mammogan import dataset
-        from mammogan.sources import open_archive, PREPARE
+        from mammogan.sources import open_archive
+        from mammogan.presets import PREPARE
         work, seen = dataset.image_patches, []
         def image_patches(*args):
             seen.append(1)
@@ -115,7 +117,8 @@ def test_a_preparation_killed_at_the_twentieth_image(phantoms, tmp_path, monkeyp
 def test_a_preparation_killed_while_the_set_is_put_together(phantoms, tmp_path):
     killed(DIE, """
         from mammogan import dataset
-        from mammogan.sources import open_archive, PREPARE
+        from mammogan.sources import open_archive
+        from mammogan.presets import PREPARE
         close, seen = dataset._Table.close, []
         def die_at_the_second(self):
             seen.append(1)

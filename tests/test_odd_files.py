@@ -16,7 +16,8 @@ from mammogan.folders import read_folder
 from mammogan.archives import read_omidb, READERS
 from mammogan.public_archives import read_inbreast, read_minimias
 from mammogan.core import seeded_rng
-from mammogan.cutting import cut, PrepareConfig
+from mammogan.cutting import cut
+from mammogan.presets import PrepareConfig
 from mammogan.dataset import left_out, prepare
 from mammogan.pixels import open_picture, read_dicom, write_dicom
 

@@ -6,7 +6,8 @@ import pytest
 from mammogan.folders import PATIENT_PATTERN
 from mammogan.core import ParameterError
 from mammogan.dataset import make_folds
-from mammogan.experiment import STUDIES, study_sets
+from mammogan.presets import STUDIES
+from mammogan.experiment import study_sets
 from mammogan.sources import open_patches
 
 
@@ -67,7 +68,7 @@ def test_labels_tape_and_edges_are_not_tissue(real_data):
     "Otsu's mask of a film is one piece of a breast's size, and what shines outside it is left out; the paper's mask takes nearly all of the picture"
     from scipy import ndimage
     from mammogan.dataset import read_mammogram
-    from mammogan.cutting import PrepareConfig
+    from mammogan.presets import PrepareConfig
     from mammogan.sources import open_archive
     if not (real_data/"mini-mias").is_dir(): pytest.skip("MAMMOGAN_DATA has no mini-mias")
     archive = open_archive("mini-mias", real_data/"mini-mias")

@@ -5,7 +5,8 @@ import joblib
 import pytest
 
 from mammogan.dataset import prepare
-from mammogan.sources import open_archive, open_patches, PREPARE
+from mammogan.sources import open_archive, open_patches
+from mammogan.presets import PREPARE
 
 
 def name_in(folder, p): return "/".join(["set" if q.startswith("phantom-") else q for q in p.relative_to(folder).parts])      # a prepared set's folder is named by its files' times, too
