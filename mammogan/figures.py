@@ -9,14 +9,14 @@ __all__ = ['missing_results', 'check_results', 'preparation_figure', 'training_f
 # %% ../nbs/05_figures.ipynb #5293835e
 from pathlib import Path
 
-from .augmentation import (
-    experiments, figure_4, figures_folder, flow_counts, interval_name, PUBLISHED_F1,
-    stored_sizes, study_title, summary)
+from mammogan.augmentation import (
+    experiments, figures_folder, flow_counts, interval_name, stored_sizes, study_title,
+    summary)
 from .core import commit, fingerprint, ParameterError, RunStore
 from .dataset import PatchSet, preparation, PrepareConfig, typical_image
 from .dcgan import (
     GANRun, load_generator, recipe_of, sample, simulate_lesions, simulation_lesions)
-from .diagrams import figure_1, figure_2, figure_3
+from .diagrams import figure_1, figure_2, figure_3, figure_4, PUBLISHED_F1
 from .drawing import save_figure
 from mammogan.evaluation import (
     figure_5, figure_5_groups, figure_6, figure_6_experiment, figure_6_points, map_run,

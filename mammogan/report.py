@@ -14,11 +14,10 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from mammogan.augmentation import (
-    comparisons, experiments, interval_name, PUBLISHED_AUC, PUBLISHED_F1, stored_sizes,
-    summary)
+from .augmentation import comparisons, experiments, interval_name, stored_sizes, summary
 from .core import ParameterError, read_json, replacing, RunStore
 from .dataset import account, left_out, PatchSet
+from .diagrams import PUBLISHED_AUC, PUBLISHED_F1
 from .evaluation import fakes_only
 from .experiment import Experiment, PAPER_MODES
 from .jobs import run_experiments

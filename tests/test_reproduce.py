@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import REPO
-from mammogan.augmentation import PUBLISHED_F1
+from mammogan.diagrams import PUBLISHED_F1
 from mammogan.core import read_json, write_json
 from mammogan.report import CAPTIONS, output_hashes, TABLE_CAPTIONS
 from mammogan.commands import mammogan_reproduce
