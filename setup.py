@@ -22,7 +22,7 @@ setup(
     classifiers=["Intended Audience :: Science/Research", "Topic :: Scientific/Engineering :: Medical Science Apps.", "Typing :: Typed",
                  *[f"Programming Language :: Python :: 3.{n}" for n in range(int(cfg["min_python"].split(".")[1]), 14)]],
     packages=[cfg["lib_path"]],
-    package_data={cfg["lib_path"]: ["py.typed", "generators/*/*"]},
+    package_data={cfg["lib_path"]: ["py.typed", "reader_page.html", "templates/*", "generators/*/*"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={name.removesuffix("_requirements"): wanted.split() for name, wanted in cfg.items() if name.endswith("_requirements")},

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MASKS', 'NORMALISED', 'PRECISIONS', 'PHANTOM_KINDS', 'MARGINS', 'PHANTOMS', 'PREPARE', 'BEST', 'GANS', 'RECIPES',
            'SIMULATED_WITH', 'SIMULATIONS', 'NETWORKS', 'CLASSIFIERS', 'STUDIES', 'SIZES', 'PhantomSpec', 'check_spec',
-           'phantom_spec', 'PrepareConfig', 'prepare_config', 'GANConfig', 'ClassifierConfig', 'StudyConfig',
-           'own_threshold', 'with_recipe']
+           'phantom_spec', 'PrepareConfig', 'prepare_config', 'check_gan', 'GANConfig', 'ClassifierConfig',
+           'StudyConfig', 'own_threshold', 'with_recipe']
 
 # %% ../nbs/00a_presets.ipynb #866787ac
 from dataclasses import dataclass, fields, replace
@@ -14,165 +14,195 @@ from dataclasses import dataclass, fields, replace
 from .core import check_choice, check_number, ParameterError
 
 # %% ../nbs/00a_presets.ipynb #ba6ea84a
-MASKS = ("nonzero", "otsu")                                          # how the breast is found
-NORMALISED = ("minmax", "percentile", "window", "landmarks")            # how grey levels become 8-bit
-PRECISIONS = ("auto", "float32", "bf16")                                # of a training
+MASKS = ("nonzero", "otsu")          # how the breast is found
+NORMALISED = ("minmax", "percentile", "window", "landmarks")   # how grey levels become 8-bit
+PRECISIONS = ("auto", "float32", "bf16")                       # of a training
 
 # %% ../nbs/00a_presets.ipynb #4cf1fd12
-PHANTOM_KINDS = ('mass', 'calcification', 'mass with calcification')
-MARGINS = ('well_defined', 'ill_defined', 'spiculated')
+PHANTOM_KINDS = ("mass", "calcification", "mass with calcification")
+MARGINS = ("well_defined", "ill_defined", "spiculated")
 
 # %% ../nbs/00a_presets.ipynb #e7f85326
 @dataclass(frozen=True)
 class PhantomSpec:
-    "What a phantom archive holds and how its mammograms look"
-    patients:int=320                           # number of women
-    breasts:int=1                              # breasts imaged a woman: 1 (left or right by lot) or 2
-    views:tuple=('CC','MLO')                   # views of each breast
-    lesion_free:float=.125                     # share of breasts with no lesion
-    lesions_per_breast:tuple=(1,3)             # fewest and most lesions in a breast that has any
-    kinds:tuple=(.86,.07,.07)                  # shares of masses, calcification clusters, masses with calcification
-    margins:tuple=(.3,.4,.3)                   # shares of masses: well_defined, ill_defined, spiculated
-    rows:int=832                               # height of an image in pixels
-    cols:int=640                               # width of an image in pixels
-    pixel_mm:float=.28                         # side of a pixel in mm
-    bits:int=12                                # bits that hold a grey level (of 16 stored)
-    mass_mm:tuple=(5.,32.)                     # smallest and largest diameter of a mass in mm
-    mass_median_mm:float=13.                   # median diameter of a mass
-    mass_spread:float=.45                      # spread of the diameters: standard deviation of their natural logarithm
-    cluster_mm:tuple=(5.,15.)                  # smallest and largest diameter of a calcification cluster in mm
-    mass_contrast:tuple=(230.,500.)            # faintest and strongest mass over its surroundings, grey levels
-    calcification_contrast:tuple=(400.,1400.)  # faintest and brightest speck, grey levels
-    density:tuple=(.1,.7)                      # least and most glandular breast, share of dense tissue
-    texture:float=160.                         # standard deviation of the tissue's own texture, grey levels
-    exponent:float=3.                          # the texture's power falls as 1/frequency^exponent
-    noise:float=14.                            # standard deviation of quantum noise in a pixel, grey levels
+    "What a phantom archive contains and how its mammograms look"
+    patients:int = 320                  # number of women
+    breasts:int = 1                     # breasts per woman: 1 (left or right at random) or 2
+    views:tuple = ("CC", "MLO")         # views of each breast
+    lesion_free:float = .125            # share of breasts without a lesion
+    lesions_per_breast:tuple = (1, 3)   # fewest and most lesions in a breast that has any
+    kinds:tuple = (.86, .07, .07)       # shares of `PHANTOM_KINDS`
+    margins:tuple = (.3, .4, .3)        # shares of `MARGINS` among masses
+    rows:int = 832                      # image height, pixels
+    cols:int = 640                      # image width, pixels
+    pixel_mm:float = .28                # side of a pixel, mm
+    bits:int = 12                       # bits of a grey level (of 16 stored)
+    mass_mm:tuple = (5., 32.)           # smallest and largest diameter of a mass, mm
+    mass_median_mm:float = 13.          # median diameter of a mass, mm
+    mass_spread:float = .45             # standard deviation of the logarithm of diameters
+    cluster_mm:tuple = (5., 15.)        # smallest and largest calcification cluster, mm
+    mass_contrast:tuple = (230., 500.)  # faintest and strongest mass, grey levels
+    calcification_contrast:tuple = (400., 1400.)   # faintest and brightest speck, grey levels
+    density:tuple = (.1, .7)            # least and largest share of dense tissue
+    texture:float = 160.                # standard deviation of tissue texture, grey levels
+    exponent:float = 3.                 # power falls as 1/frequency^exponent
+    noise:float = 14.                   # standard deviation of quantum noise, grey levels
 
 # %% ../nbs/00a_presets.ipynb #636c1349
 def check_spec(
-    spec:PhantomSpec, # the spec to check
-)->PhantomSpec:       # the same spec, if it can be simulated
-    "Refuse a spec that cannot be simulated, saying which field to change"
-    def need(ok, field, why):
-        if not ok: raise ParameterError(f"PhantomSpec.{field} is {getattr(spec,field)!r}, but {why}.")
-    need(spec.patients>=1, 'patients', 'an archive needs at least one woman')
-    need(spec.breasts in (1,2), 'breasts', 'a woman has 1 or 2 breasts imaged')
-    need(spec.views and set(spec.views)<={'CC','MLO'}, 'views', 'a view is "CC" or "MLO"')
-    need(0<=spec.lesion_free<=1, 'lesion_free', 'a share lies between 0 and 1')
-    need(1<=spec.lesions_per_breast[0]<=spec.lesions_per_breast[1]<=5, 'lesions_per_breast', 'a breast with lesions has 1 to 5 of them')
-    need(abs(sum(spec.kinds)-1)<1e-6 and len(spec.kinds)==3, 'kinds', f'its three shares ({", ".join(PHANTOM_KINDS)}) must add up to 1')
-    need(abs(sum(spec.margins)-1)<1e-6 and len(spec.margins)==3, 'margins', f'its three shares ({", ".join(MARGINS)}) must add up to 1')
-    need(spec.rows*spec.pixel_mm>=200, 'rows', 'a mammogram must be at least 200 mm high: use more rows or a larger pixel_mm')
-    need(spec.cols*spec.pixel_mm>=150, 'cols', 'a mammogram must be at least 150 mm wide: use more columns or a larger pixel_mm')
-    need(10<=spec.bits<=16, 'bits', 'grey levels take 10 to 16 bits')
-    need(4<=spec.mass_mm[0]<=spec.mass_median_mm<=spec.mass_mm[1]<=40, 'mass_mm', 'diameters must satisfy 4 <= smallest <= mass_median_mm <= largest <= 40')
+    spec:PhantomSpec    # the specification to check
+) -> PhantomSpec:       # the same, if it can be simulated
+    "Refuse a specification that cannot be simulated, naming the field to change"
+    def _need(ok, field, why):
+        if not ok:
+            raise ParameterError(f"PhantomSpec.{field} is {getattr(spec, field)!r}, but {why}.")
+    def _adds_up(shares): return len(shares) == 3 and abs(sum(shares)-1) < 1e-6
+    small, large = spec.mass_mm
+    few, many = spec.lesions_per_breast
+    _need(spec.patients >= 1, "patients", "an archive needs at least one woman")
+    _need(spec.breasts in (1, 2), "breasts", "a woman has 1 or 2 breasts imaged")
+    _need(spec.views and {*spec.views} <= {"CC", "MLO"}, "views", 'a view is "CC" or "MLO"')
+    _need(0 <= spec.lesion_free <= 1, "lesion_free", "a share lies between 0 and 1")
+    _need(1 <= few <= many <= 5, "lesions_per_breast", "a breast with lesions has 1 to 5 of them")
+    for name, of in (("kinds", PHANTOM_KINDS), ("margins", MARGINS)):
+        why = f"its three shares ({', '.join(of)}) must add up to 1"
+        _need(_adds_up(getattr(spec, name)), name, why)
+    for name, side, least in (("rows", "high", 200), ("cols", "wide", 150)):
+        why = f"a mammogram must be at least {least} mm {side}: use more {name} or a larger pixel_mm"
+        _need(getattr(spec, name)*spec.pixel_mm >= least, name, why)
+    _need(10 <= spec.bits <= 16, "bits", "grey levels take 10 to 16 bits")
+    _need(4 <= small <= spec.mass_median_mm <= large <= 40, "mass_mm",
+         "diameters must satisfy 4 <= smallest <= mass_median_mm <= largest <= 40")
     return spec
 
 # %% ../nbs/00a_presets.ipynb #317f3a51
 PHANTOMS = dict(
     smoke=PhantomSpec(patients=24, rows=416, cols=320, pixel_mm=.56, noise=7.),
     demo=PhantomSpec(),
-    paper=PhantomSpec(patients=560, breasts=2, lesion_free=.425, rows=3328, cols=2560, pixel_mm=.07, noise=40.),
-)
+    paper=PhantomSpec(patients=560, breasts=2, lesion_free=.425, rows=3328, cols=2560,
+                      pixel_mm=.07, noise=40.))
 
-# %% ../nbs/00a_presets.ipynb #02352f89
 def phantom_spec(
-    name:str, # "smoke", "demo" or "paper"
-)->PhantomSpec:
-    "The spec of that name"
-    if name not in PHANTOMS: raise ParameterError(f'There are no phantoms called {name!r}. Use one of: {", ".join(PHANTOMS)}.')
-    return check_spec(PHANTOMS[name])
+    name:str    # `smoke`, `demo` or `paper`
+) -> PhantomSpec:
+    "The specification of a preset"
+    if name in PHANTOMS: return check_spec(PHANTOMS[name])
+    known = ", ".join(PHANTOMS)
+    raise ParameterError(f"There are no phantoms called {name!r}. Use one of: {known}.")
 
 # %% ../nbs/00a_presets.ipynb #c9916f9e
 @dataclass(frozen=True)
 class PrepareConfig:
-    "How patches are cut; the defaults are the paper's but for `normals`"
-    size:int = 128               # side of a stored patch, in pixels
-    normals:str = "matched"      # `matched` to the lesions' sizes, or `native`: cut at `size` as in the paper
-    normals_per_image:int = 10   # normal patches an image, at most
-    draws:int = 100              # random boxes a round
-    rounds:int = 5               # rounds an image
-    max_side:int = 750           # lesions wider or higher than this are left out, in pixels
-    min_side:int = 2             # lesions narrower or lower than this are left out, in pixels
+    "How patches are cut; the defaults are the paper's except for `normals`"
+    size:int = 128               # side of a stored patch, pixels
+    normals:str = "matched"      # `matched` to lesion sizes, or `native`: at `size` (paper)
+    normals_per_image:int = 10   # normal patches per image, at most
+    draws:int = 100              # random boxes per round
+    rounds:int = 5               # rounds per image
+    max_side:int = 750           # larger lesions are left out, pixels
+    min_side:int = 2             # smaller lesions are left out, pixels
     margin:float = 0.            # tissue around a lesion's box, as a share of its sides
-    min_levels:int = 30          # a normal patch with fewer distinct grey levels, of 256, is left out
-    mask:str = ""                # `nonzero` or `otsu`; empty for the one that suits the archive
-    voi:int = -1                 # which of a file's windows or tables of interest is applied to its pixels; -1 for none, as in the paper
+    min_levels:int = 30          # fewest grey levels, of 256, in a normal patch
+    mask:str = ""                # one of `MASKS`; empty for the one that suits the archive
+    voi:int = -1                 # which window or table of the file is applied; -1: none (paper)
     version:int = 3              # raised when the same settings give other patches
 
     def __post_init__(self):
-        check_choice("normals", self.normals, ("matched", "native")); check_choice("mask", self.mask, ("", *MASKS))
-        for name in ("size", "draws", "rounds", "max_side", "min_side"): check_number(name, getattr(self, name))
-        check_number("normals_per_image", self.normals_per_image, low=0); check_number("min_levels", self.min_levels, low=0)
-        check_number("margin", self.margin, low=0, high=5, whole=False); check_number("voi", self.voi, low=-1)
+        check_choice("normals", self.normals, ("matched", "native"))
+        check_choice("mask", self.mask, ("", *MASKS))
+        for name in ("size", "draws", "rounds", "max_side", "min_side"):
+            check_number(name, getattr(self, name))
+        for name in ("normals_per_image", "min_levels"):
+            check_number(name, getattr(self, name), low=0)
+        check_number("margin", self.margin, low=0, high=5, whole=False)
+        check_number("voi", self.voi, low=-1)
 
 # %% ../nbs/00a_presets.ipynb #be4f39b9
-PREPARE = dict(paper=PrepareConfig(normals="native"), demo=PrepareConfig(normals_per_image=15), smoke=PrepareConfig(normals_per_image=15))
+PREPARE = dict(
+    paper=PrepareConfig(normals="native"),
+    demo=PrepareConfig(normals_per_image=15),
+    smoke=PrepareConfig(normals_per_image=15))
 
 def prepare_config(
     preset:str="demo",   # `paper`, `demo` or `smoke`
-    **limits             # fields of `PrepareConfig` that are to differ; `None` and empty text leave the preset's
+    **limits             # fields of `PrepareConfig` to change; None or "" leaves the preset's
 ) -> PrepareConfig:
     "A preset's way of cutting patches, with some fields changed"
-    unknown = set(limits)-{f.name for f in fields(PrepareConfig)}
-    if unknown: raise ParameterError(f"{', '.join(sorted(unknown))} cannot be set: a preparation has {', '.join(f.name for f in fields(PrepareConfig))}.")
-    return replace(PREPARE[check_choice("preset", preset, PREPARE)], **{k: v for k, v in limits.items() if v not in (None, "")})
+    known = [f.name for f in fields(PrepareConfig)]
+    if unknown := sorted(set(limits)-set(known)):
+        raise ParameterError(f"{', '.join(unknown)} cannot be set: a preparation has {', '.join(known)}.")
+    given = {k: v for k, v in limits.items() if v not in (None, "")}
+    return replace(PREPARE[check_choice("preset", preset, PREPARE)], **given)
+
+# %% ../nbs/00a_presets.ipynb #3f1c25f1
+def check_gan(
+    config    # a `GANConfig`
+):
+    "Refuse settings that cannot be trained with"
+    for name in ("base", "nz", "batch", "epochs", "threads", "penalty_every"):
+        check_number(name, getattr(config, name))
+    check_number("steps", config.steps, low=0)
+    check_number("penalty", config.penalty, low=0, whole=False)
+    check_number("ema", config.ema, low=0, high=.999999, whole=False)
+    check_number("cooling", config.cooling, low=0, high=1, whole=False)
+    check_choice("norm", config.norm, ("batch", "none"))
+    check_choice("kernel", config.kernel, (4, 6))
+    check_choice("flips", config.flips, (True, "vertical", False))
+    check_choice("precision", config.precision, PRECISIONS)
+    for v in config.augment: check_choice("augment", v, ("translation", "brightness"))
+    usable = {c for c in config.classes if len(c.split()) == 1 and c == c.strip()}
+    if len(usable) < len(config.classes):
+        raise ParameterError(f"classes={config.classes!r} cannot be used: "
+                             "names must differ and have no blanks.")
 
 # %% ../nbs/00a_presets.ipynb #d1efe298
 @dataclass(frozen=True)
 class GANConfig:
-    "All that decides how a DCGAN is trained; the defaults are the paper's"
-    base:int = 45               # channels, see `Generator`
-    nz:int = 200                # numbers of noise
-    first_kernel:int = 4        # of D: 4 (code) or 6 (text)
-    batch:int = 64              # patches a step
-    epochs:int = 1000           # passes over the real patches
-    steps:int = 0               # when above 0: at least this many steps, instead of `epochs`
-    lr_g:float = 4e-4           # Adam, generator
-    lr_d:float = 2e-4           # Adam, discriminator
-    beta1:float = 0.            # Adam
-    beta2:float = .99           # Adam: .99 (text) or .999 (code)
-    decay:float = .99           # both rates are multiplied by it ...
-    decay_g:int = 10            # ... every so many epochs, G
-    decay_d:int = 8             # ... every so many epochs, D
-    smooth:tuple = (.7, 1.)     # the real label is drawn from here once an epoch
-    flips:bool|str = True       # horizontal and vertical, p = 0.5 each; `vertical` for the second alone
-    jitter:float = 0.           # brightness and contrast, half their range
-    precision:str = "auto"      # `auto`, `float32` or `bf16`
-    threads:int = 1             # torch threads; other numbers give other bytes
-    penalty:float = 0.    # weight of R1, the squared slope of D at real patches
-    penalty_every:int = 1 # steps from one penalty to the next, which then counts as many times
-    norm:str = "batch"    # of D: `batch` (the paper's) or `none`
-    augment:tuple = ()    # what D never sees unchanged: some of `translation`, `brightness`
-    ema:float = 0.        # decay of the average of G; 0 for none
-    classes:tuple = ()    # of conditional networks, see `condition_classes`
-    kernel:int = 6        # side of D's kernels between the first and the last
-    wavelets:bool = False # G draws and D judges whitened Haar bands
-    batch_spread:bool = False # D sees the spread of a batch
-    modulation:bool = False # G's noise scales and shifts each of its maps
-    grain:bool = False    # noise for each point of G's widest maps, too
-    cooling:float = 0.    # share of the training, at its end, in which both rates fall to 0
+    "How a DCGAN is trained; the defaults are the paper's"
+    base:int = 45                # channels of the widest layer, see `Generator`
+    nz:int = 200                 # length of the noise vector
+    first_kernel:int = 4         # of D: 4 (code) or 6 (text)
+    batch:int = 64               # patches per step
+    epochs:int = 1000            # passes over the real patches
+    steps:int = 0                # above 0: at least this many steps, instead of `epochs`
+    lr_g:float = 4e-4            # learning rate of G (Adam)
+    lr_d:float = 2e-4            # learning rate of D (Adam)
+    beta1:float = 0.             # Adam
+    beta2:float = .99            # Adam: .99 (text) or .999 (code)
+    decay:float = .99            # factor of both learning rates,
+    decay_g:int = 10             # applied every so many epochs to G
+    decay_d:int = 8              # and every so many epochs to D
+    smooth:tuple = (.7, 1.)      # range of the real label, drawn once per epoch
+    flips:bool|str = True        # both axes, p = 0.5 each; `vertical` for one
+    jitter:float = 0.            # half the range of brightness and contrast changes
+    precision:str = "auto"       # one of `PRECISIONS`
+    threads:int = 1              # torch threads; part of the result's identity
+    penalty:float = 0.           # weight of R1, the squared gradient of D at real patches
+    penalty_every:int = 1        # steps between penalties, each weighted by this number
+    norm:str = "batch"           # of D: `batch` (paper) or `none`
+    augment:tuple = ()           # before D, some of `translation`, `brightness`
+    ema:float = 0.               # decay of the moving average of G; 0: no average
+    classes:tuple = ()           # of a conditional GAN, see `condition_classes`
+    kernel:int = 6               # of D, between the first layer and the last
+    wavelets:bool = False        # G and D work on whitened Haar bands
+    batch_spread:bool = False    # D sees the standard deviation over the batch
+    modulation:bool = False      # the noise scales and shifts each map of G
+    grain:bool = False           # additional noise for each point of G's widest maps
+    cooling:float = 0.           # final share of training in which both rates fall to 0
 
     def __post_init__(self):
-        for name in ("base", "nz", "batch", "epochs", "threads"): check_number(name, getattr(self, name))
-        check_number("steps", self.steps, low=0)
-        check_choice("norm", self.norm, ("batch", "none")); check_choice("kernel", self.kernel, (4, 6)); check_choice("flips", self.flips, (True, "vertical", False))
-        check_number("penalty", self.penalty, low=0, whole=False); check_number("penalty_every", self.penalty_every)
-        check_number("ema", self.ema, low=0, high=.999999, whole=False); check_number("cooling", self.cooling, low=0, high=1, whole=False)
-        for name in ("augment", "classes"):
-            value = getattr(self, name); object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
-        for v in self.augment: check_choice("augment", v, ("translation", "brightness"))
-        if len({c for c in self.classes if c and not set(c) & set(" \t\n")}) < len(self.classes): raise ParameterError(f"classes={self.classes!r} cannot be used: names must differ and have no blanks.")
-        check_choice("precision", self.precision, PRECISIONS)
-        object.__setattr__(self, "smooth", tuple(self.smooth))
+        for name in ("augment", "classes", "smooth"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        check_gan(self)
 
 # %% ../nbs/00a_presets.ipynb #8ceaa5ca
 BEST = dict(
     nz=128, wavelets=True, modulation=True, grain=True,        # G
     kernel=4, norm="none", batch_spread=True,                  # D
     smooth=(1., 1.), penalty=.5, penalty_every=4,              # logistic loss with R1
-    lr_g=8e-4, lr_d=8e-4, beta2=.999, decay=1., cooling=1.,    # Adam, its rates falling to 0
-    flips="vertical", augment=("translation", "brightness"),   # what D sees
+    lr_g=8e-4, lr_d=8e-4, beta2=.999, decay=1., cooling=1.,    # Adam, rates falling to 0
+    flips="vertical", augment=("translation", "brightness"),   # of what D sees
     ema=.9995)                                                 # average of G
 
 GANS = dict(
@@ -186,83 +216,88 @@ RECIPES = dict(paper=GANS, best=dict(
     smoke=replace(GANS["smoke"], **BEST)))
 
 # %% ../nbs/00a_presets.ipynb #5d2392cf
-SIMULATED_WITH = dict(paper="paper", demo="best", smoke="best")    # the recipe of Figures 2, 5 and 6, by preset
-SIMULATIONS = {p: replace(RECIPES[r][p], threads=2 if p == "demo" else 1) for p, r in SIMULATED_WITH.items()}
+SIMULATED_WITH = dict(paper="paper", demo="best", smoke="best")    # recipe of Figures 2, 5, 6
+SIMULATIONS = {preset: replace(RECIPES[recipe][preset], threads=2 if preset == "demo" else 1)
+               for preset, recipe in SIMULATED_WITH.items()}
 
 # %% ../nbs/00a_presets.ipynb #f6e33696
 NETWORKS = ("paper", "resnet18", "efficientnet", "resnet18-imagenet")
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    "All that decides how a classifier is trained; the defaults are the paper's"
+    "How a classifier is trained; the defaults are the paper's"
     channels:tuple = (9, 18, 36, 72, 90)   # of the convolutions
-    batch:int = 64             # patches a step
-    epochs:int = 20            # at most
-    patience:int = 0           # when above 0: stop after so many epochs without a better validation F1
-    min_steps:int = 0          # never stop for want of patience before so many steps
-    lr:float = 2e-4            # Adam
-    decay:float = .95          # of the rate, an epoch
-    weight_decay:float = 5e-4  # L2, as torch's Adam has it
-    threshold:float = .5       # a patch scored above it is called a lesion
-    precision:str = "auto"     # `auto`, `float32` or `bf16`
-    threads:int = 1            # torch threads; other numbers give other bytes
-    network:str = "paper"          # one of `NETWORKS`
-    threshold_rule:str = "fixed"   # `fixed`: `threshold` as it stands; `validation`: the best F1's on the validation patches
-    head_epochs:int = 5            # of a network in `IMAGENET`: so many epochs train its head alone
-    finetune:float = .1            # the rate after them, as a share of what it would be
+    batch:int = 64                  # patches per step
+    epochs:int = 20                 # at most
+    patience:int = 0                # above 0: epochs without a better validation F1
+    min_steps:int = 0               # no early stop before so many steps
+    lr:float = 2e-4                 # learning rate (Adam)
+    decay:float = .95               # of the learning rate, per epoch
+    weight_decay:float = 5e-4       # L2 penalty, as in torch's Adam
+    threshold:float = .5            # scores above it are called lesions
+    precision:str = "auto"          # one of `PRECISIONS`
+    threads:int = 1                 # torch threads; part of the result's identity
+    network:str = "paper"           # one of `NETWORKS`
+    threshold_rule:str = "fixed"    # `fixed`, or `validation`: best F1 on validation patches
+    head_epochs:int = 5             # of a pretrained network: epochs that train its head alone
+    finetune:float = .1             # factor of the learning rate after them
 
     def __post_init__(self):
-        check_choice("network", self.network, NETWORKS); check_choice("threshold_rule", self.threshold_rule, ("fixed", "validation"))
+        check_choice("network", self.network, NETWORKS)
+        check_choice("threshold_rule", self.threshold_rule, ("fixed", "validation"))
+        check_choice("precision", self.precision, PRECISIONS)
         for name in ("batch", "epochs", "threads"): check_number(name, getattr(self, name))
         for name in ("patience", "head_epochs"): check_number(name, getattr(self, name), low=0)
         check_number("finetune", self.finetune, low=0, whole=False)
-        check_choice("precision", self.precision, PRECISIONS)
         object.__setattr__(self, "channels", tuple(self.channels))
 
 # %% ../nbs/00a_presets.ipynb #35b6daac
-CLASSIFIERS = dict(paper=ClassifierConfig(), demo=ClassifierConfig(lr=1e-3, epochs=20, patience=4, min_steps=200),
-                   smoke=ClassifierConfig(channels=(2, 4, 4, 8, 8), lr=2e-3, epochs=2))
+CLASSIFIERS = dict(
+    paper=ClassifierConfig(),
+    demo=ClassifierConfig(lr=1e-3, epochs=20, patience=4, min_steps=200),
+    smoke=ClassifierConfig(channels=(2, 4, 4, 8, 8), lr=2e-3, epochs=2))
 
 # %% ../nbs/00a_presets.ipynb #ad77581b
 @dataclass(frozen=True)
 class StudyConfig:
-    "All that decides an experiment beside its data, fold, size, mode and seed; the defaults are the paper's but for `split`"
-    gan:GANConfig = GANConfig(jitter=.1)
-    classifier:ClassifierConfig = ClassifierConfig()
-    fakes:float = 1.5          # fakes for each real lesion
-    imbalance:int = 10         # normal patches for each real lesion
-    parts:int = 3              # folds that the patches are cut into
-    valid:float = .066         # share of patches that validates
-    split:str = "patient"      # `patient`, or `patch`: the paper's, which leaks
-    normalise:str = "minmax"   # `minmax` (the paper's), `percentile`, `window`, or `landmarks` learned from P_k and N_k
+    "How experiments are run; the defaults are the paper's except for `split`"
+    gan:GANConfig = GANConfig(jitter=.1)              # of the synthetic lesions
+    classifier:ClassifierConfig = ClassifierConfig()  # of lesions and normal tissue
+    fakes:float = 1.5          # fakes per real lesion
+    imbalance:int = 10         # normal patches per real lesion
+    parts:int = 3              # folds
+    valid:float = .066         # share of patches for validation
+    split:str = "patient"      # `patient`, or `patch` (paper)
+    normalise:str = "minmax"   # one of `NORMALISED`; `minmax` is the paper's
 
     def __post_init__(self):
-        check_number("fakes", self.fakes, low=.001, whole=False); check_number("imbalance", self.imbalance)
-        check_number("parts", self.parts, low=2); check_number("valid", self.valid, low=.001, high=.9, whole=False)
+        check_number("fakes", self.fakes, low=.001, whole=False)
+        check_number("imbalance", self.imbalance)
+        check_number("parts", self.parts, low=2)
+        check_number("valid", self.valid, low=.001, high=.9, whole=False)
         check_choice("split", self.split, ("patient", "patch"))
         check_choice("normalise", self.normalise, NORMALISED)
 
 # %% ../nbs/00a_presets.ipynb #7b8ce851
-STUDIES = dict(paper=StudyConfig(split="patch"),
-               demo=StudyConfig(gan=replace(GANS["demo"], jitter=.1), classifier=CLASSIFIERS["demo"], valid=.1),
-               smoke=StudyConfig(gan=GANS["smoke"], classifier=CLASSIFIERS["smoke"], imbalance=4, valid=.15))
+STUDIES = dict(
+    paper=StudyConfig(split="patch"),
+    demo=StudyConfig(replace(GANS["demo"], jitter=.1), CLASSIFIERS["demo"], valid=.1),
+    smoke=StudyConfig(GANS["smoke"], CLASSIFIERS["smoke"], imbalance=4, valid=.15))
+SIZES = dict(paper=500, demo=500, smoke=8)    # k of Figures 3, 5 and 6, and the default size
 
 # %% ../nbs/00a_presets.ipynb #51621616
 def own_threshold(
-    config:StudyConfig
+    config:StudyConfig    # settings of a study
 ) -> StudyConfig:
     "The same study, with each classifier's threshold chosen on validation patients"
     return replace(config, classifier=replace(config.classifier, threshold_rule="validation"))
 
-# %% ../nbs/00a_presets.ipynb #a8ecb765
 def with_recipe(
-    config:StudyConfig,   # a study's settings
-    preset:str,           # whose size and length of training the GAN has
+    config:StudyConfig,   # settings of a study
+    preset:str,           # gives the size of the GAN and the length of its training
     recipe:str            # one of `RECIPES`
 ) -> StudyConfig:
     "The same study with a GAN of another recipe"
     presets = RECIPES[check_choice("gan", recipe, RECIPES)]
-    return replace(config, gan=replace(presets[check_choice("preset", preset, presets)], jitter=config.gan.jitter))
-
-# %% ../nbs/00a_presets.ipynb #2c593a32
-SIZES = dict(paper=500, demo=500, smoke=8)    # k of Figures 3, 5 and 6, and the one size of the study unless others are asked for
+    gan = presets[check_choice("preset", preset, presets)]
+    return replace(config, gan=replace(gan, jitter=config.gan.jitter))

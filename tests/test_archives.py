@@ -10,7 +10,8 @@ from mammogan.archives import (
 from mammogan.folders import read_folder
 from mammogan.core import ParameterError
 from mammogan.cutting import BOX
-from mammogan.dataset import KINDS, prepare
+from mammogan.patches import KINDS
+from mammogan.dataset import prepare
 from mammogan.commands import prepared
 from mammogan.sources import open_patches
 

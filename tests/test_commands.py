@@ -14,7 +14,7 @@ COMMANDS = [line.split("=")[0] for line in SETTINGS["DEFAULT"].get("console_scri
 def command(name, *args):
     "Run an installed command of the package"
     file = Path(sys.executable).with_name(name)
-    if not file.exists(): pytest.skip(f"{name} is not installed beside this Python: pip install -e . writes it")
+    if not file.exists(): pytest.skip(f"{name} is not installed with this Python: pip install -e . writes it")
     return subprocess.run([file, *map(str, args)], capture_output=True, text=True)
 
 

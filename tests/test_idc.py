@@ -1,4 +1,4 @@
-"""Fetching from the Imaging Data Commons, with a folder in the bucket's place: what was fetched stays, what is missing is asked for, and errors are sentences."""
+"""Fetching from the Imaging Data Commons, with a folder in place of the bucket: what was fetched stays, what is missing is asked for, and errors are sentences."""
 import json, os, shutil, signal, subprocess, sys
 
 import numpy as np
@@ -93,21 +93,21 @@ def test_without_the_packages_it_is_a_sentence_that_says_what_to_install(bucket,
     with pytest.raises(ParameterError, match=r"Fetching needs the package idc-index, which is not installed: pip install 'mammogan\[idc\]'"): fetch_series(bucket[1], tmp_path/"out")
 
 
-def test_what_the_client_tells_only_its_log_becomes_an_exception(tmp_path, monkeypatch):
+def test_an_error_in_the_clients_log_becomes_an_exception(tmp_path, monkeypatch):
     "The real transfer, with a client that behaves as idc-index 0.13 does without a network"
     import logging
     class Client:
         def download_from_selection(self, **asked): logging.getLogger("idc_index.index").error('Download process failed with the following errors:\nERROR "cp s3://…": RequestError: send request failed caused by: dial tcp: no such host\n')
-    monkeypatch.setitem(idc._clients, "idc", Client()); monkeypatch.setitem(sys.modules, "idc_index", type(sys)("idc_index")); sys.modules["idc_index"].IDCClient = Client
+    monkeypatch.setattr(idc, "_client", Client)
     monkeypatch.setattr(idc, "find_spec", lambda name: True)
     with pytest.raises(ConnectionError, match="^dial tcp: no such host$"): transfer_by_idc(["1.2"], tmp_path)
 
 
 def test_the_commands_dry_run_fetches_nothing_and_says_what_it_would(tmp_path):
     pytest.importorskip("idc_index_data", reason="the index comes with the extra [idc]")
-    (tmp_path/"mammogan_fetch.py").write_text("import mammogan.idc\nmammogan.idc.fetch_series = None    # a call of it would end in a TypeError\nfrom mammogan.reproduce import mammogan_fetch\nmammogan_fetch()\n")
+    (tmp_path/"mammogan_fetch.py").write_text("import mammogan.idc\nmammogan.idc.fetch_series = None    # a call of it would end in a TypeError\nfrom mammogan.commands import mammogan_fetch\nmammogan_fetch()\n")
     done = subprocess.run([sys.executable, tmp_path/"mammogan_fetch.py", "--patients", "2", "--out", tmp_path/"cbis", "--dry_run"], capture_output=True, text=True)
     assert done.returncode == 0 and not (tmp_path/"cbis").exists(), done.stderr
     assert "CC BY 3.0" in done.stderr and "10.7937/K9/TCIA.2016.7O02S9CY" in done.stderr and "GB" in done.stderr and "description tables" in done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["patients"] == 2 and said["series"] >= 6
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["patients"] == 2 and result["series"] >= 6

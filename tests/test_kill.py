@@ -20,19 +20,18 @@ DIE = """
 """
 BE_ASKED_TO_END = DIE.replace("SIGKILL", "SIGTERM")
 SETUP = """
-    from mammogan import dcgan
+    from mammogan import dcgan, gan_training, training
     from mammogan.core import RunStore
     from mammogan.commands import command
-    dcgan.Checkpoint.__init__.__defaults__ = (0,)          # a checkpoint after every epoch
+    gan_training.Checkpoint.every = 0          # a checkpoint after every epoch
 """
 TRAIN = f"""
-    def train(): dcgan.gan_run(RunStore(sys.argv[2]), np.load(sys.argv[1]), dcgan.GANConfig(**{SETTINGS}), 0, show=False)
+    def train(): dcgan.gan_run(RunStore(sys.argv[2]), np.load(sys.argv[1]), dcgan.GANConfig(**{SETTINGS}), show=False)
 """
 MOMENTS = {"in the middle of an epoch": """
-               from mammogan.dcgan import LossMeans
                def die_in_the_sixth(self):
                    if self.epoch == 5 and self.iter == 1: die()
-               LossMeans.before_batch = die_in_the_sixth""",
+               training.EpochNumbers.before_batch = die_in_the_sixth""",
            "while a checkpoint is being written": """
                replace, written = os.replace, []
                def die_at_the_fifth(beside, path):
@@ -49,7 +48,7 @@ def killed(*parts, args):
 
 
 def stopped(*parts, args):
-    "Run a script whose command must end by the SIGTERM that it sends itself"
+    "Run a script whose command sends itself SIGTERM and must end by it"
     done = subprocess.run([sys.executable, "-c", "\n".join(map(dedent, parts)), *map(str, args)], capture_output=True, text=True)
     assert done.returncode == 143 and done.stderr.rstrip().endswith("stopped; the same command goes on from here"), done.stderr
 
@@ -68,7 +67,7 @@ def lesions(phantoms, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unbroken(lesions, tmp_path_factory):
-    "The folder of a training that nobody disturbed"
+    "The folder of an uninterrupted training"
     return train(lesions, tmp_path_factory.mktemp("unbroken"))
 
 
@@ -119,12 +118,13 @@ def test_a_preparation_killed_while_the_set_is_put_together(phantoms, tmp_path):
         from mammogan import dataset
         from mammogan.sources import open_archive
         from mammogan.presets import PREPARE
-        close, seen = dataset._Table.close, []
-        def die_at_the_second(self):
+        import pandas as pd
+        write, seen = pd.DataFrame.to_parquet, []
+        def die_at_the_second(self, *args, **kwargs):
             seen.append(1)
             if len(seen) == 2: die()
-            close(self)
-        dataset._Table.close = die_at_the_second
+            write(self, *args, **kwargs)
+        pd.DataFrame.to_parquet = die_at_the_second
         dataset.prepare(open_archive(preset="smoke"), sys.argv[1], PREPARE["smoke"])""", args=[tmp_path/"set"])
     assert not (tmp_path/"set").exists()
     assert prepare(open_archive(preset="smoke"), tmp_path/"set", PREPARE["smoke"]).info == phantoms.info
@@ -132,7 +132,7 @@ def test_a_preparation_killed_while_the_set_is_put_together(phantoms, tmp_path):
 
 def test_the_command_with_two_workers_killed_when_its_first_chunk_is_done(phantoms, tmp_path):
     file = Path(sys.executable).with_name("mammogan_prepare")
-    if not file.exists(): pytest.skip("mammogan_prepare is not installed beside this Python: pip install -e . writes it")
+    if not file.exists(): pytest.skip("mammogan_prepare is not installed with this Python; pip install -e . writes it")
     def command(out): return [file, "--preset", "smoke", "--workers", "2", "--size", "512", "--out", tmp_path/out]
     running = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     while not list(tmp_path.glob(".killed.*.part/*.json")) and running.poll() is None: time.sleep(.005)

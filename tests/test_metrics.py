@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from mammogan.distances import frechet_distance, kernel_distance, manifolds, Sample
-from mammogan.features import INCEPTION, folder_of_pictures, inception_features, inception_file, random_inception
+from mammogan.features import INCEPTION, inception_extractor, inception_file, random_inception
+from mammogan.pictures import folder_of_pictures, Pictures
 
 
 def textures(n, seed, side=64, exponent=1.3):
@@ -39,7 +40,7 @@ def test_fid_is_that_of_pytorch_fids_command_line(tmp_path):
     done = subprocess.run([sys.executable, "-m", "pytorch_fid", real, fake, "--num-workers", "0", "--device", "cpu"], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-500:]
     theirs = float(re.search(r"FID: +([\d.e+-]+)", done.stdout)[1])
-    ours = frechet_distance(*(inception_features(folder_of_pictures(f).pixels, weights) for f in (real, fake)))
+    ours = frechet_distance(*(inception_extractor(weights)(folder_of_pictures(f).pixels) for f in (real, fake)))
     assert theirs > 0 and abs(ours/theirs-1) < 1e-3
 
 
@@ -114,8 +115,8 @@ def test_the_command_ends_with_one_json_object(tmp_path, evaluate):
     assert {p.name for p in (tmp_path/"out").iterdir()} == {"evaluation.csv", "evaluation.json", "closest-pairs.png"}
 
 
-def said(capsys, **given):
-    "The same command, called in this process: what it ends with"
+def evaluated(capsys, **given):
+    "The last line of the same command, called in this process"
     from mammogan.commands import mammogan_evaluate
     capsys.readouterr()
     mammogan_evaluate(**{k: str(v) if isinstance(v, os.PathLike) else v for k, v in dict(dict(features="texture", draws=5, repeats=2, json=True), **given).items()})
@@ -128,22 +129,36 @@ def said(capsys, **given):
 def test_fakes_that_cannot_be_compared_are_a_sentence(tmp_path, capsys, fake, sentence):
     real = write_pngs(tmp_path/"real", textures(8, 5))
     np.save(tmp_path/"fakes.npy", fake)
-    with pytest.raises(SystemExit, match=sentence): said(capsys, real=real, fake=tmp_path/"fakes.npy")
+    with pytest.raises(SystemExit, match=sentence): evaluated(capsys, real=real, fake=tmp_path/"fakes.npy")
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_few_fakes_give_numbers_or_reasons(tmp_path, capsys, n):
     real = write_pngs(tmp_path/"real", textures(20, 6))
     np.save(tmp_path/"fakes.npy", textures(n, 7))
-    rows = said(capsys, real=real, fake=tmp_path/"fakes.npy")["table"]
+    rows = evaluated(capsys, real=real, fake=tmp_path/"fakes.npy")["table"]
     assert all(r["value"] is not None or r["note"] for r in rows)
     assert all(r["low"] is not None or r["note"] for r in rows if r["value"] is not None)
 
 
-def test_sets_without_patients_are_compared_and_the_missing_patients_are_said(tmp_path, capsys):
+def test_constant_and_tiny_sets_give_rows_with_reasons():
+    from mammogan.evaluation import evaluate
+    real, flat, pair = textures(40, 1), np.zeros((12, 64, 64), np.uint8), textures(2, 2)
+    few = Pictures(real, np.arange(40)//4, "real")
+    one = evaluate(few, pair[:1], repeats=2, draws=5).set_index("measure")
+    assert one.value["Fréchet distance"] is None and "at least 2 fake patches; there is 1" in one.note["Fréchet distance"]
+    assert one.value["checkerboard index"] > 0
+    for x, y in ((few, flat), (Pictures(flat, np.arange(12)), real), (Pictures(flat), flat), (Pictures(pair, ["a", "a"]), real), (Pictures(pair[:1], ["a"]), pair[:1])):
+        table = evaluate(x, y, repeats=2, draws=5)
+        assert (table.value.notna() | (table.note != "")).all()
+        numbers = table.drop(columns=["measure", "features", "patches", "verdict", "note"])
+        assert numbers.map(lambda v: v is None or np.isfinite(v)).all().all()
+
+
+def test_sets_without_patients_are_compared_and_noted(tmp_path, capsys):
     for name, seed in (("real", 8), ("held", 9)): np.save(tmp_path/f"{name}.npy", textures(40, seed))
     np.save(tmp_path/"fakes.npy", np.concatenate([np.load(tmp_path/"real.npy")[:3], textures(30, 10)]))
-    found = said(capsys, real=tmp_path/"real.npy", fake=tmp_path/"fakes.npy", held=tmp_path/"held.npy", out=tmp_path/"out")
+    found = evaluated(capsys, real=tmp_path/"real.npy", fake=tmp_path/"fakes.npy", held=tmp_path/"held.npy", out=tmp_path/"out")
     assert all(r["value"] is not None for r in found["table"])
     for sentence in ("real.npy: patients unknown", "held.npy: patients unknown", "fakes.npy: 3 patches are some of the real ones, to the last pixel."): assert any(sentence in n for n in found["notes"])
     assert (tmp_path/"out"/"closest-pairs.png").is_file()

@@ -1,5 +1,6 @@
 """Odd files: their lesion patches are those of the same film saved plainly, or a sentence names the file."""
 import io, itertools, plistlib, re
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -18,7 +19,10 @@ from mammogan.public_archives import read_inbreast, read_minimias
 from mammogan.core import seeded_rng
 from mammogan.cutting import cut
 from mammogan.presets import PrepareConfig
-from mammogan.dataset import left_out, prepare
+from mammogan.dataset import (
+    image_patches, lesion_patches, normal_sizes, preparation, prepare, typical_image)
+from mammogan.patches import left_out
+from mammogan.patches import Archive
 from mammogan.pixels import open_picture, read_dicom, write_dicom
 
 BOX = (10, 52, 29, 75)      # of the one mass, both ends inclusive
@@ -346,6 +350,55 @@ def test_an_image_that_makes_no_sense_is_a_counted_line(tmp_path):
     lines = left_out(ps).reset_index()
     assert sorted(lines["what"]) == ["doubt", "normals"] and set(lines["count"]) == {3}
     assert lines.reason.str.contains("stretch").all()
+
+
+# One mammogram
+
+def one_film(img=None, boxes=(BOX,)):
+    "An archive of one film, with a mass in each box"
+    def read(path):
+        if isinstance(img, Exception): raise img
+        return film() if img is None else img
+    images = pd.DataFrame([dict(patient="w0", view="CC", file="m0")], index=["m0"])
+    lesions = pd.DataFrame([dict(image="m0", **dict(zip(("x1", "y1", "x2", "y2"), b)), mass=True) for b in boxes], index=range(len(boxes)))
+    return Archive("odd", Path("."), images, lesions, read)
+
+
+def rejected(archive, sizes=((20, 20),)): return image_patches(archive, "m0", np.array(sizes), CONFIG, 0)["rejected"]
+
+
+FILMS = [(OSError("the file ends early"), "the file ends early"), (film()*0, "the mask is empty: no pixel is above the background"),
+         (np.stack([film()]*3), "m0 has the shape (3, 128, 96), a mammogram has rows and columns"), (film()*100., "its values do not lie between 0 and 65535"),
+         (film()/4095, "its values are fractions between 0 and 1, and whole numbers up to 65535 are needed"), (film()*0+7, "all its pixels have the value 7")]
+
+
+@pytest.mark.parametrize("img, reason", FILMS)
+def test_a_film_that_cannot_be_used_is_a_row_with_its_reason(img, reason):
+    assert rejected(one_film(img)) == [("image", "m0", "m0", reason), ("lesion", 0, "m0", "its image was left out")]
+
+
+def test_where_a_lesion_is_not_known_no_normal_tissue_is_cut():
+    assert [r[:2] for r in rejected(one_film(boxes=((np.nan,)*4,)))] == [("lesion", 0), ("normals", "m0"), ("image", "m0")]
+    none = "no normal tissue was found: no box fits into the breast: it is small, or the mask misses it"
+    assert rejected(one_film(), ((120, 90),)) == [("normals", "m0", "m0", none)]
+
+
+def test_sizes_of_normal_boxes_are_those_of_usable_lesions():
+    sizes = dict(one=(one_film(), {}, [[24, 20]]), margin=(one_film(), dict(margin=.1), [[28, 24]]), native=(one_film(), dict(normals="native"), [[128, 128]]),
+                 none=(one_film(boxes=()), {}, [[128, 128]]), odd=(one_film(boxes=(("left", 1, 2, 3), (1e300, 5, 1e300, 9), (0, 0, 9, 9))), {}, [[10, 10]]))
+    for name, (archive, config, found) in sizes.items(): assert normal_sizes(archive, PrepareConfig(**config)).tolist() == found, name
+
+
+def test_a_box_that_leaves_the_film_is_clipped_and_marked():
+    _, rows, left, places, lost = lesion_patches(one_film(boxes=(BOX, (-5, 50, 20, 60), (5, 5, 900, 20))), "m0", film(), PrepareConfig())
+    assert [r["clipped"] for r in rows] == [False, True] and len(places) == 3 and not lost
+    assert left == [("lesion", 2, "m0", "box (5,5)-(900,20) is larger than 750 pixels")]
+
+
+def test_figure_1_shows_what_is_prepared():
+    shown = preparation(one_film(), typical_image(one_film()), CONFIG)
+    assert shown["lesions"] == [BOX] and len(shown["accepted"]) == len(shown["patches"]["normal"]) == 3
+    with pytest.raises(ValueError, match="odd has no lesion"): typical_image(one_film(boxes=()))
 
 
 # Points, boxes, masks

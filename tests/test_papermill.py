@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from conftest import REPO
-from mammogan.augmentation import chosen_modes, study
+from mammogan.experiment import chosen_modes
+from mammogan.augmentation import study
 from mammogan.experiment import PAPER_MODES
 from mammogan.core import check_parameters, ParameterError, read_json, RunStore
 from mammogan.sources import open_patches

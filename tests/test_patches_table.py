@@ -7,7 +7,7 @@ from PIL import Image
 
 from mammogan.folders import read_patches, resized
 from mammogan.core import ParameterError
-from mammogan.dataset import account, describe_labels, load_patches, save_patches
+from mammogan.patches import account, describe_labels, load_patches, save_patches
 from mammogan.commands import prepared
 from mammogan.sources import open_patches
 
@@ -187,8 +187,8 @@ def test_a_folder_without_a_table_has_outlines_too_and_sets_without_have_none(tm
 
 
 def test_a_reader_study_shows_no_outlines(folder):
-    from mammogan.reader_study import open_pictures
-    assert open_pictures("real", folder()).names == ["m0.png", "m1.png", "m2.png"]
+    from mammogan.reader_study import study_pictures
+    assert list(study_pictures("real", folder()).names) == ["m0.png", "m1.png", "m2.png"]
 
 
 def test_the_fingerprint_of_plain_patches_is_that_of_earlier_versions(tmp_path):

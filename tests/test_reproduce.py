@@ -1,7 +1,7 @@
 """One command: notebooks executed, one folder with figures, tables, a page and their provenance; killed and called again, found again, checked.
 
-The rooms here are short ones with the names of the real ones: they call the library as the real ones do, without the examples
-along the way. The real ones go through the same command where MAMMOGAN_LONG_TESTS is set, since that takes minutes."""
+The chapters here are short ones with the names of the real ones, and call the library as those do. The real ones go through the
+same command where MAMMOGAN_LONG_TESTS is set, since that takes minutes."""
 import contextlib, csv, io, json, os, re, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -15,16 +15,17 @@ from mammogan.commands import mammogan_reproduce
 
 PARAMETERS = "source = 'phantom'\ndata = ''\npreset = 'demo'\nseed = 0\nruns = ''\nsize = 500\nfolds = 1\nseeds = 1\nout = ''\n"
 START = "from mammogan.core import RunStore\nfrom mammogan.sources import open_archive, open_patches\nps, store = open_patches(source, data, preset, seed), RunStore(runs)\n"
-ROOMS = {"01_dataset": "print(source, preset, seed)",
+CHAPTERS = {"01_dataset": "print(source, preset, seed)",
          "02_dcgan": "print(preset)",
          "03_evaluation": START+"from mammogan.evaluation import figure_6_points\nfrom mammogan.experiment import Experiment, STUDIES\n"
                                 "figure_6_points(store, Experiment(ps.of_kind('mass'), size, 0, seed, STUDIES[preset]), preset)",
          "04_augmentation": START+"from mammogan.augmentation import study\nfrom mammogan.dcgan import simulate_lesions\nsimulate_lesions(store, ps, preset, seed)\nstudy(store, ps, preset, [size], workers=1)",
-         "05_figures": START+"from mammogan.figures import all_figures\nprint(len(all_figures(store, open_archive(source, data, preset, seed), ps, preset, size, seed, folds, [seed], out)))"}
+         "05_figures": START+"from mammogan.figures import all_figures, Paper, save_figures\npaper = Paper(store, ps, preset, size, seed, folds, (seed,))\n"
+                              "print(len(save_figures(paper, all_figures(paper, open_archive(source, data, preset, seed)), out)))"}
 FILES = {f"{name}.{kind}" for name in CAPTIONS for kind in ("svg", "png", "pdf", "json")} | {f"table-{name}.csv" for name in TABLE_CAPTIONS} | {"report.html"}
 
 
-def room(folder, name, code):
+def chapter(folder, name, code):
     cells = [dict(cell_type="code", id=f"c{i}", metadata=dict(tags=tags), source=source, outputs=[], execution_count=None) for i, (source, tags) in enumerate([(PARAMETERS, ["parameters"]), (code, [])])]
     write_json(folder/f"{name}.ipynb", dict(cells=cells, metadata=dict(kernelspec=dict(name="python3", display_name="python3", language="python")), nbformat=4, nbformat_minor=5))
 
@@ -35,7 +36,7 @@ def places_of(folder, nbs=None): return dict(preset="smoke", workers=1, runs=str
 def start(folder):
     "Begin the command in a process of its own"
     file = Path(sys.executable).with_name("mammogan_reproduce")
-    if not file.exists(): pytest.skip("mammogan_reproduce is not installed beside this Python: pip install -e . writes it")
+    if not file.exists(): pytest.skip("mammogan_reproduce is not installed with this Python: pip install -e . writes it")
     options = [w for name, value in places_of(folder).items() for w in (f"--{name}", str(value))]
     return subprocess.Popen([file, *options], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
@@ -60,9 +61,9 @@ def monkeypatch_module():
 @pytest.fixture(scope="module")
 def folder(phantoms, monkeypatch_module, tmp_path_factory):
     "A reproduction that was killed after three of five notebooks and called again"
-    monkeypatch_module.setenv("OMP_NUM_THREADS", "1")           # of the t-SNE map: two busy threads that wait for one another are slow beside other work
+    for name, value in dict(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive").items(): monkeypatch_module.setenv(name, value)           # of the t-SNE map: two busy threads that wait for one another are slow on a busy machine
     folder = tmp_path_factory.mktemp("reproduce")
-    for name, code in ROOMS.items(): room(folder/"nbs", name, code)
+    for name, code in CHAPTERS.items(): chapter(folder/"nbs", name, code)
     running = start(folder)
     while len(finished(folder)) < 3 and running.poll() is None: time.sleep(.05)
     os.killpg(running.pid, signal.SIGKILL)
@@ -71,18 +72,18 @@ def folder(phantoms, monkeypatch_module, tmp_path_factory):
     assert len(before) in (3, 4) and not (folder/"paper"/"report.html").exists()
     done, sentence = call(folder)
     assert not sentence, sentence
-    assert set(done["seconds"]) == set(ROOMS) and before.items() <= finished(folder).items() and len(finished(folder)) == 5
+    assert set(done["seconds"]) == set(CHAPTERS) and before.items() <= finished(folder).items() and len(finished(folder)) == 5
     return folder
 
 
 def test_the_folder_holds_figures_tables_page_and_provenance(folder):
     paper = folder/"paper"
     assert {p.name for p in paper.iterdir()} == FILES | {"notebooks", "provenance.json"}
-    assert {p.stem for p in (paper/"notebooks").iterdir()} == set(ROOMS)
+    assert {p.stem for p in (paper/"notebooks").iterdir()} == set(CHAPTERS)
     for p in paper.iterdir():
         if p.suffix in {".svg", ".png", ".pdf"}: assert p.stat().st_size > 3000 and p.read_bytes()[:5] in (b"<?xml", b"\x89PNG\r", b"%PDF-")
     about = read_json(paper/"provenance.json")
-    assert {"commit", "packages", "hardware", "python", "time"} <= set(about) and set(about["seconds"]) == set(ROOMS)
+    assert {"commit", "packages", "hardware", "python", "time"} <= set(about) and set(about["seconds"]) == set(CHAPTERS)
     assert about["parameters"]["seed"] == 0 and about["parameters"]["size"] == 8
     assert about["outputs"] == output_hashes(paper) and set(about["outputs"]) == FILES
 
@@ -109,7 +110,7 @@ def test_again_executes_nothing(folder):
 
 def test_a_changed_notebook_is_executed_again_and_no_other(folder):
     before = finished(folder)
-    room(folder/"nbs", "03_evaluation", ROOMS["03_evaluation"]+"\nprint('changed')")
+    chapter(folder/"nbs", "03_evaluation", CHAPTERS["03_evaluation"]+"\nprint('changed')")
     assert not call(folder)[1]
     new = set(finished(folder)) - set(before)
     assert [read_json(p.parent/"config.json")["notebook"] for p in new] == ["03_evaluation"] and before.items() <= finished(folder).items()
@@ -134,5 +135,5 @@ def test_a_check_names_the_one_output_that_was_changed(folder):
 
 @pytest.mark.skipif(not os.environ.get("MAMMOGAN_LONG_TESTS"), reason="takes minutes: set MAMMOGAN_LONG_TESTS=1 to run it")
 def test_the_real_notebooks_go_through_the_command(phantoms, tmp_path):
-    done, sentence = call(tmp_path, REPO/"nbs", notebooks=" ".join(ROOMS))
-    assert not sentence and set(done["seconds"]) == set(ROOMS) and FILES <= {p.name for p in (tmp_path/"paper").iterdir()}
+    done, sentence = call(tmp_path, REPO/"nbs")
+    assert not sentence and set(done["seconds"]) == set(CHAPTERS) and FILES <= {p.name for p in (tmp_path/"paper").iterdir()}

@@ -1,4 +1,4 @@
-"""The same seed gives the same bytes, whoever does the work."""
+"""The same seed gives the same bytes, with any number of workers."""
 import hashlib
 
 import joblib
@@ -9,7 +9,7 @@ from mammogan.sources import open_archive, open_patches
 from mammogan.presets import PREPARE
 
 
-def name_in(folder, p): return "/".join(["set" if q.startswith("phantom-") else q for q in p.relative_to(folder).parts])      # a prepared set's folder is named by its files' times, too
+def name_in(folder, p): return "/".join(["set" if q.startswith("phantom-") else q for q in p.relative_to(folder).parts])      # the name of a prepared set's folder follows the times of its files
 def hashes(folder): return {name_in(folder, p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("[!.]*")) if p.is_file()}
 
 

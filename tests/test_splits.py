@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, Phase, settings, strategies as st
 
-from mammogan.core import seeded_rng
-from mammogan.dataset import fit_normalisation, make_folds, patch_set
+from mammogan.core import ParameterError, seeded_rng
+from mammogan.dataset import fit_normalisation, make_folds
+from mammogan.patches import patch_set
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:The {w}") for w in ("least populated class", "groups parameter is ignored")]    # scikit-learn's
 
@@ -29,6 +30,10 @@ def folds_of(ps, folds, split, seed):
 def largest(ps, label):
     "The most patches of a class that one patient has"
     return max(ps.rows[ps.rows.label == label].groupby("patient").size(), default=0)
+
+
+def test_a_split_that_is_not_known_is_refused():
+    with pytest.raises(ParameterError, match="split='image' is not known"): make_folds(drawn_set(0), split="image")
 
 
 trials = settings(max_examples=60, deadline=None, derandomize=True, database=None, phases=[Phase.generate])

@@ -93,7 +93,7 @@ def test_a_signal_to_all_of_them_as_a_terminal_and_systemd_send_it(stop, tmp_pat
 @by(signal.SIGTERM, signal.SIGKILL)
 def test_a_function_that_runs_in_a_process_of_its_own(stop, tmp_path):
     (tmp_path/"never.py").write_text(ENDLESS)
-    call = 'from mammogan.benchmarks import run_apart; run_apart("never.endless", "It", folder=".")'
+    call = 'from mammogan.benchmarking import run_apart; from never import endless; run_apart(endless, "It", folder=".")'
     ended(*begin([sys.executable, "-c", call], tmp_path, "*.at-work"), stop)
 
 
@@ -131,7 +131,7 @@ def test_a_papermill(stop, tmp_path):
 
 @by(signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 def test_a_reproduction(stop, phantoms, tmp_path):
-    from mammogan.reproduce import NEEDED
+    from mammogan.notebooks import NEEDED
     for name in NEEDED: notebook(tmp_path/"nbs"/f"{name}.ipynb", ENDLESS+f"pmap(endless, [{str(tmp_path)!r}]*2, workers=2)")
     options = ["--preset", "smoke", "--runs", tmp_path/"runs", "--nbs", tmp_path/"nbs"]
     running, others = begin([installed("mammogan_reproduce"), *options], tmp_path, "*.at-work", 2)

@@ -1,4 +1,4 @@
-"""The grid of the study: who does which run, what happens to one that fails, and that finished runs stay what they are."""
+"""The grid of a study: parallel processes, failures, interruptions, and identities of runs."""
 import _thread, json, os, signal, subprocess, sys, threading, time
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from conftest import REPO
-from mammogan.augmentation import experiments, read_grid, study, study_config, study_title
+from mammogan.experiment import experiments
+from mammogan.study_results import read_grid, study_title
+from mammogan.augmentation import study, study_config
 from mammogan.core import ParameterError, read_json, seeded_rng, RunStore
-from mammogan.dataset import patch_set
+from mammogan.patches import patch_set
 from mammogan.experiment import Experiment, PAPER_MODES
 from mammogan.presets import STUDIES
 from mammogan.jobs import grid_status, run_experiments
@@ -45,8 +47,6 @@ def alone(phantoms, tmp_path_factory):
     return study(store, phantoms, "smoke", [4, 6], 1, [0], ["ORG", "GAN"]), store
 
 
-# The identities that runs had before anything was added to their settings. Hours of finished runs lie under such names.
-
 def planted(n=360, patients=59):
     labels = (np.arange(n) % 6 == 0).astype(int)
     pixels = seeded_rng(0, "pretend").integers(0, 256, (n, 128, 128)).astype(np.uint8)
@@ -73,6 +73,13 @@ def test_another_recipe_makes_other_fakes_and_leaves_the_rest(preset):
     made = [Experiment(planted(), 20, 1, 3, c) for c in recipes]
     usual, paper, best = ([e.gan.id, *[e.run(m).id for m in ("ORG", "Aug ORG", "GAN", "Aug GAN")]] for e in made)
     assert usual == paper and [a == b for a, b in zip(usual, best)] == [False, True, True, False, False]
+
+
+def test_empty_settings_leave_the_presets_and_others_change_them():
+    assert study_config("smoke", split="", network="") == study_config("smoke", "paper") == STUDIES["smoke"]
+    assert study_config("smoke", network="resnet18").classifier.network == "resnet18"
+    assert study_config("demo", "best").gan.wavelets
+    with pytest.raises(ParameterError, match="preset='demoo' is not known"): study_config("demoo")
 
 
 def test_an_unknown_recipe_is_refused_before_any_work(phantoms, tmp_path):
@@ -111,8 +118,8 @@ def test_interrupted_three_times_nothing_done_is_done_again(phantoms, alone, tmp
     assert contents(tmp_path) == contents(alone[1].path)
 
 
-def kill_whoever_is_at(folder, times, killed):
-    "Kill the process that has marked a run's folder as its own, several times"
+def kill_worker_of(folder, times, killed):
+    "Kill the process that is making a run, several times"
     while len(killed) < times:
         for mark in folder.glob(".worker-*"):
             pid = int(mark.name.split("-")[1])
@@ -123,7 +130,7 @@ def kill_whoever_is_at(folder, times, killed):
 
 def test_a_worker_that_is_killed_costs_its_run_and_no_other(phantoms, alone, tmp_path):
     lethal, store, killed = smoke_experiments(phantoms)[0], RunStore(tmp_path), []
-    threading.Thread(target=kill_whoever_is_at, args=(store.folder(lethal.gan), 2, killed), daemon=True).start()
+    threading.Thread(target=kill_worker_of, args=(store.folder(lethal.gan), 2, killed), daemon=True).start()
     table = study(store, phantoms, "smoke", [4, 6], 1, [0], ["ORG", "GAN"], workers=2, keep_failed=True)
     assert len(killed) == 2 and os.getpid() not in killed
     bad, good = table[table.reason != ""], (table.reason == "").values
@@ -167,11 +174,11 @@ def test_a_dask_cluster_does_the_same_study(phantoms, alone, tmp_path):
 def command(*options, home=None):
     env = dict(os.environ, **({"MAMMOGAN_HOME": str(home)} if home else {}))
     file = Path(sys.executable).with_name("mammogan_study")
-    if not file.exists(): pytest.skip("mammogan_study is not installed beside this Python: pip install -e . writes it")
+    if not file.exists(): pytest.skip("mammogan_study is not installed next to this Python: pip install -e . writes it")
     return subprocess.run([file, "--preset", "smoke", "--sizes", "4 6", *map(str, options)], capture_output=True, text=True, env=env)
 
 
-def test_status_tells_and_starts_nothing(phantoms, alone, tmp_path):
+def test_status_starts_nothing(phantoms, alone, tmp_path):
     store = alone[1].path
     before = {p: p.stat().st_mtime_ns for p in store.rglob("*")}
     done = command("--runs", store, "--status")

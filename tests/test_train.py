@@ -1,4 +1,4 @@
-"""A generator of one's own: the command mammogan_train, killed and given again, and what it writes."""
+"""The command mammogan_train: what it writes, and that it continues after it was killed."""
 import json, signal, subprocess, sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -10,7 +10,7 @@ import pytest
 
 from mammogan import train_generator
 from mammogan.core import read_json
-from mammogan.dataset import save_patches
+from mammogan.patches import save_patches
 from mammogan.commands import mammogan_generate, mammogan_train
 
 # The command in a process that kills itself in the third epoch of the training, and not while steps are timed
@@ -18,11 +18,11 @@ KILLED = """
     import os, signal, sys
     from mammogan import dcgan
     from mammogan.commands import mammogan_train
-    dcgan.Checkpoint.__init__.__defaults__ = (0,)
+    dcgan.Checkpoint.every = 0
     def die(self):
-        in_a_run = "gan" in self.learn.checkpoint.path.parts
+        in_a_run = "gan" in self.path.parts
         if in_a_run and self.epoch == 2 and self.iter == 1: os.kill(os.getpid(), signal.SIGKILL)
-    dcgan.LossMeans.before_batch = die
+    dcgan.Checkpoint.before_batch = die
     mammogan_train(**eval(sys.argv[1]))
 """
 FILES = ("generator.safetensors", "generator.json", "log.csv", "samples.npy")
@@ -54,15 +54,15 @@ def given(folder, runs, **more):
 
 
 def run(capsys, **options):
-    "What the command said at its end, and on standard error"
+    "The JSON and the messages of the command"
     mammogan_train(**options)
-    said = capsys.readouterr()
-    return json.loads(said.out.splitlines()[-1]), said.err
+    messages = capsys.readouterr()
+    return json.loads(messages.out.splitlines()[-1]), messages.err
 
 
 @pytest.fixture(scope="module")
 def trained(folder, tmp_path_factory):
-    "The store and the gift of a command that was not interrupted, and what it said"
+    "The store and the gift of a command that was not interrupted, and its messages"
     place = tmp_path_factory.mktemp("trained")
     card = dict(half=True, data_name="CBIS-DDSM", data_licence="cc-by-3.0")
     options = given(folder, place/"runs", steps=20, out=str(place/"gift"), **card)
@@ -70,8 +70,8 @@ def trained(folder, tmp_path_factory):
     return options, json.loads(out.getvalue().splitlines()[-1]), err.getvalue()
 
 
-def test_the_command_says_what_it_did(trained):
-    options, account, said = trained
+def test_the_command_reports_what_it_did(trained):
+    options, account, messages = trained
     assert account["generator"] == options["out"] and Path(account["run"]).is_dir() and account["minutes"] > 0
     assert account["against"] == "held-out lesions" and account["held_out"] > 0 < account["lesions"]
     assert account["steps"] >= 20
@@ -80,10 +80,10 @@ def test_the_command_says_what_it_did(trained):
     assert {"size:small", "size:medium", "size:large"} <= set(account["conditions"])
     assert account["limits"]["size"]["column"] == "area"
     for words in ("Learning from", "Held out:", "classes: ", "size (area) is small up to", "Copies: no sign of"):
-        assert words in said
+        assert words in messages
 
 
-def test_the_gift_holds_all_that_the_training_knows(trained, tmp_path):
+def test_the_folder_has_all_that_the_training_knows(trained, tmp_path):
     options, account, _ = trained
     out, run = Path(options["out"]), Path(account["run"])
     assert read_json(run/"generator.json")["limits"] == read_json(out/"config.json")["limits"] == account["limits"]
@@ -98,7 +98,7 @@ def test_the_gift_holds_all_that_the_training_knows(trained, tmp_path):
     assert len(list(tmp_path.glob("*.png"))) == 3
 
 
-def test_the_same_command_finds_its_training_and_its_gift(trained, capsys, monkeypatch):
+def test_the_same_command_finds_its_training_and_its_folder(trained, capsys, monkeypatch):
     options, account, _ = trained
     monkeypatch.setattr(train_generator, "give_away", None)
     again, _ = run(capsys, **options)
@@ -112,19 +112,19 @@ def test_killed_and_given_again_it_ends_with_the_same_bytes_without_timing_again
     left, = (tmp_path/"cut"/"gan").iterdir()
     assert (left/"checkpoint.safetensors").exists() and not (left/"generator.safetensors").exists()
     monkeypatch.setattr(train_generator, "seconds_a_step", None)          # the pace is found
-    cut, said = run(capsys, **options)
-    assert Path(cut["run"]) == left and "0.06 min of training are" in said
+    cut, messages = run(capsys, **options)
+    assert Path(cut["run"]) == left and "0.06 min of training are" in messages
     steps = read_json(left/"config.json")["config"]["steps"]
     whole, _ = run(capsys, **given(folder, tmp_path/"whole", steps=steps))
     assert Path(whole["run"]).name == left.name
     for file in FILES: assert (left/file).read_bytes() == (Path(whole["run"])/file).read_bytes(), file
 
 
-def test_with_all_lesions_the_distances_are_said_to_be_too_small(folder, tmp_path, capsys):
+def test_with_all_lesions_the_distances_are_called_too_small(folder, tmp_path, capsys):
     options = dict(data=str(folder), recipe="paper", preset="smoke", kind="mass", steps=4, all=True)
-    account, said = run(capsys, **options, runs=str(tmp_path/"runs"), out=str(tmp_path/"gift"))
+    account, messages = run(capsys, **options, runs=str(tmp_path/"runs"), out=str(tmp_path/"gift"))
     assert account["against"] == "training lesions" and account["held_out"] == 0 and account["conditions"] == []
-    assert "Nothing is held out." in said and "so they are too small" in said
+    assert "Nothing is held out." in messages and "so they are too small" in messages
     card = (tmp_path/"gift"/"README.md").read_text(encoding="utf-8")
     assert "| training lesions |" in card and "it learned from: too small" in card
 
@@ -153,7 +153,7 @@ def test_a_folder_that_is_there_is_refused_before_the_training(folder, tmp_path)
 
 def test_cbis_masses_have_conditions(real_data):
     from mammogan.folders import read_patches
-    from mammogan.dataset import condition_classes
+    from mammogan.conditions import condition_classes
     if not (real_data/"cbis-masses").is_dir(): pytest.skip("MAMMOGAN_DATA has no cbis-masses")
     made = condition_classes(read_patches(real_data/"cbis-masses"), "status margins size")
     assert {"status:benign", "margins:ill_defined", "margins:spiculated", "size:large"} <= set(made.names)

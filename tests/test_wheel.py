@@ -46,7 +46,8 @@ def test_it_is_under_a_megabyte_without_its_generators_and_under_five_with_them(
 
 
 def test_it_holds_every_module_the_mark_of_types_the_generators_and_nothing_else(wheel):
-    library = {f"mammogan/{p.name}" for p in (REPO/"mammogan").glob("*.py")} | {"mammogan/py.typed", *PLANTED}
+    library = {f"mammogan/{p.name}" for p in (REPO/"mammogan").glob("*.py")} | {"mammogan/py.typed", "mammogan/reader_page.html", *PLANTED}
+    library |= {f"mammogan/templates/{p.name}" for p in (REPO/"mammogan"/"templates").iterdir()}
     generators = {p.relative_to(REPO).as_posix() for p in (REPO/"mammogan"/"generators").glob("*/*")}
     assert {n for n in names(wheel) if ".dist-info/" not in n} == library | generators
 

@@ -14,7 +14,7 @@ needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no chromium and no goog
 
 
 def command(capsys, *words):
-    "Run mammogan_readers, and give its JSON and what it said"
+    "Run mammogan_readers, and give its JSON and its messages"
     from mammogan.commands import mammogan_readers
     capsys.readouterr()
     mammogan_readers([*map(str, words)])
@@ -25,7 +25,8 @@ def command(capsys, *words):
 @pytest.fixture(scope="module")
 def fakes(tmp_path_factory):
     "Pictures of an untrained generator, as mammogan_generate writes them"
-    from mammogan.dcgan import Generator, start_weights
+    from mammogan.dcgan import Generator
+    from mammogan.networks import start_weights
     from mammogan.commands import mammogan_generate
     folder = tmp_path_factory.mktemp("fakes")
     start_weights(Generator(2, 8), 0, "G").save(folder/"generator")
@@ -35,7 +36,7 @@ def fakes(tmp_path_factory):
 
 @pytest.fixture
 def made(phantoms, fakes, tmp_path, capsys):
-    "A study of phantoms' lesions and those fakes: what the command ends with"
+    "A study of phantoms' lesions and those fakes: the command's result"
     return command(capsys, "make", "--real", phantoms.folder, "--fake", fakes, "--n", N, "--seed", 5, "--out", tmp_path/"study.html", "--title", "Real or <fake>?")[0]
 
 
@@ -51,7 +52,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser, made):
-    "Open the page in a browser of a given kind, without a network; whatever it asks for or complains about is noted"
+    "Open the page in a browser of a given kind, without a network; its requests and complaints are recorded"
     contexts = []
     def open_context(**kind):
         context = browser.new_context(offline=True, accept_downloads=True, **kind)
@@ -97,9 +98,9 @@ def saved(page, folder, name):
 
 
 def test_the_same_seed_gives_the_same_page_and_no_truth_is_in_it(made, phantoms, fakes, tmp_path, capsys):
-    again, said = command(capsys, "make", "--real", phantoms.folder, "--fake", fakes, "--n", N, "--seed", 5, "--out", tmp_path/"again"/"study.html", "--title", "Real or <fake>?")
+    again, messages = command(capsys, "make", "--real", phantoms.folder, "--fake", fakes, "--n", N, "--seed", 5, "--out", tmp_path/"again"/"study.html", "--title", "Real or <fake>?")
     for what in ("page", "key"): assert open(again[what], "rb").read() == open(made[what], "rb").read()
-    assert "6 real patches of 6 patients and 6 fakes" in said and "about 2" in said
+    assert "6 real patches of 6 patients and 6 fakes" in messages and "about 2" in messages
     page, key = open(made["page"], encoding="utf-8").read(), pd.read_csv(made["key"])
     assert key.truth.value_counts().to_dict() == dict(real=6, fake=6)
     assert not any(o in page for o in key.origin) and all(p in page for p in key.patch)
@@ -134,13 +135,13 @@ def test_a_reader_with_a_keyboard_goes_on_after_closing_the_page_and_is_scored_a
     assert table.patch.tolist() == list(truth.index) and table.position.tolist() == list(range(1, N+1))
     assert set(table.reader) == {READER} and set(table.experience) == {12.5} and (table.seconds > 0).all()
 
-    scores, said = command(capsys, "score", "--key", made["key"], "--answers", file)
+    scores, messages = command(capsys, "score", "--key", made["key"], "--answers", file)
     ana, = scores["readers"]
     right = [(c > 3) == (t == "real") for c, t in zip(PRESSED, truth)]
     pairs = [(PRESSED[i] > PRESSED[j]) + (PRESSED[i] == PRESSED[j])/2 for i in range(N) for j in range(N) if truth.iloc[i] == "real" and truth.iloc[j] == "fake"]
     assert (ana["reader"], ana["answered"], ana["missing"]) == (READER, N, 0)
     assert ana["accuracy"] == round(np.mean(right), 4) and ana["auc"] == round(np.mean(pairs), 4)
-    assert "published, radiologist 1" in said and "0.48" in said and "too few to say anything" in said
+    assert "published, radiologist 1" in messages and "0.48" in messages and "too few to say anything" in messages
 
 
 @needs_browser
@@ -149,7 +150,7 @@ def test_window_and_zoom_change_what_is_seen_and_nothing_else(visit, made, phant
     page = opened(visit(viewport=dict(width=1280, height=800)), made)
     page.get_by_label("Your name").fill("Ben"); page.get_by_role("button", name="Begin").click()
     key, shown = pd.read_csv(made["key"]), page.evaluate("pictures.map(p => Array.from(p.grey))")
-    for origin, truth, grey in zip(key.origin, key.truth, shown):                    # the fakes' pixels reach the screen as they lie in their files
+    for origin, truth, grey in zip(key.origin, key.truth, shown):                    # the fakes' pixels reach the screen as they are in their files
         if truth == "fake": assert np.array_equal(np.asarray(Image.open(fakes/origin)).ravel(), grey)
 
     assert page.evaluate("Array.from(levels())") == list(range(256))
@@ -163,7 +164,7 @@ def test_window_and_zoom_change_what_is_seen_and_nothing_else(visit, made, phant
     box = page.locator("#patch").bounding_box()
     def at(x, y): return box["x"]+x*box["width"], box["y"]+y*box["height"]
     page.mouse.move(*at(.25, .25)); page.mouse.wheel(0, -500*np.log(2))
-    for _ in range(100):                                                             # the browser hands a wheel's turn on when it likes
+    for _ in range(100):                                                             # the browser delivers a wheel event when it likes
         if view(page)["zoom"] > 1.9: break
         page.wait_for_timeout(50)
     assert abs(view(page)["x"] - .375) < .01 and abs(view(page)["y"] - .375) < .01
@@ -172,7 +173,7 @@ def test_window_and_zoom_change_what_is_seen_and_nothing_else(visit, made, phant
     page.mouse.move(*at(.5, .5)); page.mouse.down(); page.mouse.move(*at(.75, .25)); page.mouse.up()
     assert abs(view(page)["width"] - 320) < 1 and abs(view(page)["centre"] - 64) < 1
     press(page, "+", "+", "-"); assert abs(view(page)["zoom"] - 2*1.25) < .02
-    press(page, "4"); assert view(page) == dict(centre=128, width=256, zoom=1, x=.5, y=.5, at=1)     # every patch begins alike
+    press(page, "4"); assert view(page) == dict(centre=128, width=256, zoom=1, x=.5, y=.5, at=1)     # every patch begins with the same view
 
 
 @needs_browser
@@ -195,12 +196,12 @@ def test_on_a_phone_everything_is_within_reach_and_two_fingers_zoom(width, heigh
     for c in PRESSED[:-1]: page.locator("#scale button").nth(c-1).tap()
     page.get_by_role("button", name="Next patch").tap()
     file, _ = saved(page, tmp_path, "phone.csv")
-    scores, said = command(capsys, "score", "--key", made["key"], "--answers", file)
-    assert (scores["readers"][0]["answered"], scores["readers"][0]["missing"]) == (N-1, 1) and "Phone left 1 patches without an answer" in said
+    scores, messages = command(capsys, "score", "--key", made["key"], "--answers", file)
+    assert (scores["readers"][0]["answered"], scores["readers"][0]["missing"]) == (N-1, 1) and "Phone left 1 patches without an answer" in messages
 
 
 @needs_browser
-def test_a_browser_that_alters_pictures_or_keeps_nothing_says_so(visit, made):
+def test_a_browser_that_alters_pictures_or_keeps_nothing_is_reported(visit, made):
     context = visit()
     context.add_init_script("const read = CanvasRenderingContext2D.prototype.getImageData; CanvasRenderingContext2D.prototype.getImageData = function(...a) { const d = read.apply(this, a); d.data[40] ^= 1; return d }")
     page = context.new_page(); page.goto(f"file://{made['page']}")

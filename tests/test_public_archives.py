@@ -1,4 +1,4 @@
-"""The open collections, each as a small tree with the habits of the real one, and with damage: nothing stops, and nothing is dropped in silence."""
+"""The open collections, each as a small tree with the habits of the real one, and with damage: nothing stops, and nothing is dropped silently."""
 import plistlib, shutil
 
 import numpy as np
@@ -16,7 +16,7 @@ HEAD = ["patient_id", "breast_density", "left or right breast", "image view", "a
 
 
 def film(seed=0, shape=(300, 200)):
-    "A bright half disc with a grain, before a dark ground"
+    "A noisy bright half disc on a dark background"
     y, x = np.mgrid[:shape[0], :shape[1]]
     inside = np.hypot((y-shape[0]/2)/shape[0], x/shape[1]/1.6) < .48
     return (inside*(1500+np.random.default_rng(seed).normal(0, 200, shape))+30).clip(0, 4095).astype(np.uint16)
@@ -126,7 +126,7 @@ DAMAGE = dict(gone=(lambda f: f.unlink(), "no file of its mask's series is there
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_cbis_a_mask_that_cannot_be_used_is_a_row_and_no_normal_tissue_is_cut_beside_it(damage, cbis):
+def test_cbis_a_mask_that_cannot_be_used_is_a_row_and_no_normal_tissue_is_cut_next_to_it(damage, cbis):
     spoil, sentence = DAMAGE[damage]
     spoil(cbis/"Mass-Training_P_00001_LEFT_CC_1"/"1.2.9"/"1.2.2"/"000001.dcm")
     series(cbis, "other", "1.2.7", film(3)); series(cbis, "other_1", "1.2.8", mask())
@@ -180,11 +180,11 @@ def test_cbis_a_file_that_no_table_names_is_a_row(cbis):
 
 
 def test_cbis_masks_are_looked_at_once_with_any_number_of_workers(cbis, monkeypatch):
-    import mammogan.public_archives as collections
+    from mammogan import public_archives
     first, asked = read_cbis(cbis, workers=2), []
     def counted(path): asked.append(path.name); return mask_facts(path)
     counted.__name__ = "mask_facts"
-    monkeypatch.setattr(collections, "mask_facts", counted)
+    monkeypatch.setattr(public_archives, "mask_facts", counted)
     assert boxes(read_cbis(cbis)) == boxes(first) and asked == []
     write_dicom(cbis/"Mass-Training_P_00001_LEFT_CC_1"/"1.2.9"/"1.2.2"/"000001.dcm", mask((1, 2, 3, 4)))
     assert boxes(read_cbis(cbis)) == [[1, 2, 3, 4]] and asked == ["000001.dcm"]
@@ -304,7 +304,7 @@ def test_vindr_a_box_that_leaves_the_image_is_clipped_and_marked(vindr):
 
 
 @pytest.mark.parametrize("box", [",,,", "20,100,,150", "20,100,fifty,150", "nan,100,50,150", "20,100,inf,150"])
-def test_vindr_a_box_that_is_not_complete_is_a_row_and_no_normal_tissue_is_cut_beside_it(box, vindr):
+def test_vindr_a_box_that_is_not_complete_is_a_row_and_no_normal_tissue_is_cut_next_to_it(box, vindr):
     (vindr/"finding_annotations.csv").write_text(FINDINGS + finding(box=box) + finding("b"))
     ps = prepare(read_vindr(vindr), vindr.parent/"patches")
     assert ps.rejected.reason.str.startswith("its box is not complete").sum() == 1 and set(ps.normals.rows.image) == {"b", "c"}
@@ -360,11 +360,11 @@ def test_a_picture_that_cannot_be_read_stops_nothing_and_the_account_adds_up(sou
 # The real tables, where they are
 
 def test_the_real_tables_of_cbis_ddsm_are_read_to_the_last_row(real_data):
-    from mammogan.public_archives import cbis_rows
+    from mammogan.public_archives import cbis_rows, Tables
     if not (real_data/"cbis-csv").is_dir(): pytest.skip("MAMMOGAN_DATA has no cbis-csv")
-    rows, rejected = cbis_rows(real_data/"cbis-csv")
-    t = pd.DataFrame(rows)
-    assert rejected == [] and t.groupby(["split", "mass"]).size().to_dict() == {("test", False): 326, ("train", True): 1318}
+    tables = Tables("cbis-ddsm", real_data/"cbis-csv")
+    t = pd.DataFrame(cbis_rows(tables))
+    assert tables.rejected == [] and t.groupby(["split", "mass"]).size().to_dict() == {("test", False): 326, ("train", True): 1318}
     assert t.id.is_unique and t.status.value_counts().to_dict() == {"benign": 577+104+130+67, "malignant": 637+129}
     assert t.mammogram.str.match(r"1\.3\.6[\d.]+$").all() and t.drawn.map(lambda s: all("\n" not in o for o in s)).all()
     assert sorted(t.drawn.map(len).value_counts().to_dict().items()) == [(1, 1552), (2, 92)]

@@ -1,4 +1,4 @@
-"""The generator as a thing to give away: its folder, its command, its DICOM, its package, in processes of their own."""
+"""Sharing a generator: its folder, its command, its DICOM and its package, in separate processes."""
 import json, re, shutil, subprocess, sys
 from pathlib import Path
 
@@ -10,17 +10,18 @@ from PIL import Image
 from pydicom.datadict import tag_for_keyword
 
 from mammogan.core import RunStore
-from mammogan.dcgan import gan_run, Generator, load_generator, sample, start_weights
+from mammogan.dcgan import gan_run, Generator, load_generator, sample
+from mammogan.networks import start_weights
 from mammogan.presets import GANConfig
 from mammogan.commands import mammogan_generate
-from mammogan import generator
-from mammogan.dataset import condition_classes
+from mammogan import sharing
+from mammogan.conditions import condition_classes
 from mammogan.presets import RECIPES
 from mammogan.sharing import (
     card_numbers, give_away, load_published, medigan_package, open_generator, write_patches)
 from mammogan.training import load_tensors, save_tensors
 
-# Secondary Capture Image Storage, PS3.3 A.8.1: what its mandatory modules require to be there (1: with a value, 2: perhaps empty)
+# Secondary Capture Image Storage, PS3.3 A.8.1: required attributes of its mandatory modules (1: with a value, 2: possibly empty)
 REQUIRED = {"Patient": {2: "PatientName PatientID PatientBirthDate PatientSex"},
             "General Study": {1: "StudyInstanceUID", 2: "StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber"},
             "General Series": {1: "Modality SeriesInstanceUID", 2: "SeriesNumber"},
@@ -46,7 +47,7 @@ def given(trained, tmp_path_factory):
 
 def command(*args):
     file = Path(sys.executable).with_name("mammogan_generate")
-    if not file.exists(): pytest.skip("mammogan_generate is not installed beside this Python: pip install -e . writes it")
+    if not file.exists(): pytest.skip("mammogan_generate is not installed next to this Python: pip install -e . writes it")
     return subprocess.run([file, *map(str, args)], capture_output=True, text=True)
 
 
@@ -58,13 +59,15 @@ def test_the_folder_opens_without_running_code_and_gives_the_same_patches(traine
     assert not [p for p in given.iterdir() if p.suffix in (".pkl", ".pt", ".pth", ".bin")]
 
 
-def test_the_card_says_what_it_must(given):
+def test_the_card_has_its_data_uses_and_limits(given):
     card = (given/"README.md").read_text(encoding="utf-8")
-    for words in ("simulated mammograms (phantoms)", "results on phantoms", "Not for diagnosis", "floor", "## Limits", "SHA-256", "84 patches of", "apache-2.0"): assert words in card
+    for words in ("simulated mammograms (phantoms)", "results on phantoms", "Not for diagnosis", "floor", "## Limits",
+                  "SHA-256", "84 patches of", "apache-2.0"):
+        assert words in card
     for name in ("Fréchet distance, texture", "kernel distance, texture", "checkerboard index"): assert f"| {name} |" in card
 
 
-def test_two_gifts_of_one_generator_differ_in_nothing_but_their_time(trained, given, tmp_path):
+def test_two_folders_of_one_generator_differ_only_in_their_time(trained, given, tmp_path):
     again = give_away(trained[0], tmp_path/given.name, trained[1], licence="apache-2.0")
     for name in ("generator.safetensors", "preview.png"): assert (again/name).read_bytes() == (given/name).read_bytes()
 
@@ -235,7 +238,7 @@ def test_kinds_can_be_asked_for_one_by_one(best, tmp_path):
 
 def test_a_generator_that_comes_with_the_package_is_opened_by_its_name(best, tmp_path, monkeypatch, capsys):
     shutil.copytree(best[1], tmp_path/"generators"/"cbis-masses")
-    monkeypatch.setattr(generator, "generators_folder", lambda: tmp_path/"generators"); monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sharing, "generators_folder", lambda: tmp_path/"generators"); monkeypatch.chdir(tmp_path)
     assert (open_generator("cbis-masses").sample(2) == Generator.load(best[1]).sample(2)).all()
     mammogan_generate(generator="cbis-masses", n=2, out=str(tmp_path/"out"))
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["patches"] == 2
@@ -245,7 +248,7 @@ def test_a_generator_that_comes_with_the_package_is_opened_by_its_name(best, tmp
     assert (open_generator("cbis-masses").sample(2) == Generator.load(best[1]).sample(2)).all()
     shutil.copytree(best[0], tmp_path/"cbis-masses", dirs_exist_ok=True)      # and one that holds a generator
     assert (open_generator("cbis-masses").sample(2) == Generator.load(best[0]).sample(2)).all()
-    monkeypatch.setattr(generator, "generators_folder", lambda: tmp_path/"empty")
+    monkeypatch.setattr(sharing, "generators_folder", lambda: tmp_path/"empty")
     with pytest.raises(SystemExit, match="No generator comes with this version. The folder of a generator works, too."): mammogan_generate(generator="other")
 
 
