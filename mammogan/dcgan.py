@@ -61,6 +61,7 @@ class Discriminator(DiscriminatorBase):
         **options                          # of the recipe `best`, see `DiscriminatorBase`
     ):
         super().__init__(**options)
+        self.channels = list(channels)
         conv = partial(nn.Conv2d, bias=not self.batch_norm)
         down = lambda a, b, kernel: conv(a, b, kernel, stride=2, padding=kernel//2-1)
         layers = [down(self.inputs, channels[0], first_kernel), nn.LeakyReLU(.2, inplace=True)]
