@@ -9,7 +9,6 @@ __all__ = ['Generator', 'Discriminator', 'gan_loss', 'Objective', 'adversarial_s
 # %% ../nbs/02_dcgan.ipynb #1864d03f
 import copy
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,13 +41,13 @@ class Generator(GeneratorBase):
         **options       # of the recipe `best`, see `GeneratorBase`
     ):
         super().__init__(base, nz, kinds, **options)
-        up = partial(nn.ConvTranspose2d, kernel_size=4, bias=False)
+        up = lambda a, b, *how: nn.ConvTranspose2d(a, b, 4, *how, bias=False)    # stride, padding
         layers = [up(self.inputs, 10*base)]                     # 4x4
         for a, b in ((10, 8), (8, 4), (4, 2), (2, 1)):          # 8x8, 16x16, 32x32, 64x64
             layers += [nn.BatchNorm2d(a*base), nn.LeakyReLU(.2, inplace=True)]
-            layers += [up(a*base, b*base, stride=2, padding=1)]
+            layers += [up(a*base, b*base, 2, 1)]
         layers += [nn.BatchNorm2d(base), nn.LeakyReLU(.2, inplace=True)]
-        layers += [up(base, 1, stride=2, padding=1), nn.Tanh()]    # 128x128
+        layers += [up(base, 1, 2, 1), nn.Tanh()]              # 128x128
         self.layers = self.adapted(layers)
 
 # %% ../nbs/02_dcgan.ipynb #287125e3
@@ -62,8 +61,8 @@ class Discriminator(DiscriminatorBase):
     ):
         super().__init__(**options)
         self.channels = list(channels)
-        conv = partial(nn.Conv2d, bias=not self.batch_norm)
-        down = lambda a, b, kernel: conv(a, b, kernel, stride=2, padding=kernel//2-1)
+        conv = lambda *shape: nn.Conv2d(*shape, bias=not self.batch_norm)
+        down = lambda a, b, kernel: conv(a, b, kernel, 2, kernel//2-1)    # stride, padding
         layers = [down(self.inputs, channels[0], first_kernel), nn.LeakyReLU(.2, inplace=True)]
         for a, b in zip(channels, channels[1:]):
             layers += [down(a, b, kernel), *self.norm(b), nn.LeakyReLU(.2, inplace=True)]
@@ -227,7 +226,7 @@ def train_dcgan(
         while True:
             learn = gan_learner(pixels, config, seed, folder, kinds if classes else None, callbacks(), **bar)
             try: learn.fit(epochs_of(config, n), start_epoch=learn.first_epoch); break
-            except BrokenDown as e: recover(folder, learn.recoveries, *e.args)
+            except BrokenDown as e: recover(folder, learn.recoveries, e.epoch)
     G = trained(learn.model)
     if config.ema: settle(G, seed)
     G.save(folder, config=asdict(config), seed=seed, trained_on=n, **about or {})

@@ -122,7 +122,10 @@ def restore(
 
 # %% ../nbs/01n_gan_training.ipynb #2db3b07c
 class BrokenDown(ArithmeticError):
-    "A loss or a weight is not finite; its argument is the epoch"
+    "A loss or a weight is not finite"
+    def __init__(self,
+        epoch:int    # of the breakdown; kept, since fastai changes an exception's arguments
+    ): self.epoch = epoch
 
 class Watch(Callback):
     "Stop an epoch that ended with losses or weights that are not finite"

@@ -10,13 +10,12 @@ __all__ = ['FLIP_AXES', 'train_device', 'processor_has', 'multiplies_bf16', 'cho
            'quiet_learner', 'torch_adam']
 
 # %% ../nbs/01h_training.ipynb #27e2fa9b
-import json, os, time, warnings
+import csv, json, os, time, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from fastcore.basics import patch
 from safetensors import safe_open
@@ -359,14 +358,18 @@ def write_log(
     rows:list   # dictionaries of numbers
 ):
     "Write rows as CSV, atomically; a number that a row does not have is 0"
-    table = pd.DataFrame(rows).fillna(0.)
-    with replacing(path) as temporary: table.to_csv(temporary, index=False, lineterminator="\r\n")
+    with replacing(path) as temporary, open(temporary, "w", newline="") as f:
+        out = csv.DictWriter(f, list({k: 0 for r in rows for k in r}), restval=0.)
+        out.writeheader()
+        out.writerows(rows)
 
 def read_log(
     path        # of a CSV file
 ) -> list:      # dictionaries of numbers
     "The rows of a log"
-    return pd.read_csv(path, float_precision="round_trip").to_dict("records")
+    number = lambda k, v: int(v) if k == "epoch" else float(v)
+    with open(path, newline="") as f:
+        return [{k: number(k, v) for k, v in r.items()} for r in csv.DictReader(f)]
 
 # %% ../nbs/01h_training.ipynb #f246c5c7
 class PatchLearner(Learner):
