@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .core import check_choice, check_number, fingerprint, new_folder, ParameterError, pmap, read_json, replacing, rng, seed_for, write_json
+from .core import check_choice, check_number, fingerprint, how_many, new_folder, ParameterError, pmap, read_json, replacing, rng, seed_for, write_json
 from .cutting import BOX, box_numbers, cut, grey_levels, ground_truth, lesion_box, lesion_place, normal_boxes
 from .cutting import PrepareConfig
 from .normalisation import apply_landmarks, breast_mask, check_normalisation, fit_landmarks, image_statistics, Landmarks, normalise, STATISTICS, stretch
@@ -236,7 +236,7 @@ class PatchSet:
 
     def __len__(self): return len(self.rows)
     def __repr__(self):
-        counts = f"{len(self.positives):,} lesions and {len(self.normals):,} normal patches from {len(self.patients):,} patients"
+        counts = f"{len(self.positives):,} lesions and {len(self.normals):,} normal patches from {how_many(len(self.patients), 'patient')}"
         return ": ".join(filter(None, [f"PatchSet of {counts}", describe_labels(self)]))
     def __getitem__(self, which):
         where = np.arange(len(self))[np.asarray(which) if not isinstance(which, slice) else which]
