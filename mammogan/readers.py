@@ -385,7 +385,7 @@ const keys = {ArrowLeft: () => go(state.at - 1), ArrowRight: () => go(state.at +
               u: undo, Backspace: undo, r: reset, "0": reset, "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(.8), "_": () => zoom(.8)}
 for (const digit of "123456") keys[digit] = () => answer(+digit)
 addEventListener("keydown", e => {
-  if (e.key === "z" && (e.ctrlKey || e.metaKey) && !$("start").contains(e.target)) { e.preventDefault(); return undo() }
+  if (e.key === "z" && (e.ctrlKey || e.metaKey) && $("start").hidden) { e.preventDefault(); return undo() }
   if (e.ctrlKey || e.metaKey || e.altKey || $("read").hidden) return
   const what = keys[e.key.length === 1 ? e.key.toLowerCase() : e.key]
   if (what && !(e.repeat && /[1-6]/.test(e.key))) { e.preventDefault(); what(e) }
