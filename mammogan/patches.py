@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .core import (
-    check_choice, fingerprint, new_folder, ParameterError, read_json, write_json)
+from mammogan.core import (
+    check_choice, fingerprint, how_many, new_folder, ParameterError, read_json,
+    write_json)
 from .cutting import BOX
 from .normalisation import (
     apply_landmarks, check_normalisation, Landmarks, normalise, STATISTICS)
@@ -116,7 +117,8 @@ class PatchSet:
     def __repr__(self):
         lesions, normals = len(self.positives), len(self.normals)
         counts = f"{lesions:,} lesions and {normals:,} normal patches"
-        text = f"PatchSet of {counts} from {len(self.patients):,} patients"
+        patients = how_many(len(self.patients), "patient")
+        text = f"PatchSet of {counts} from {patients}"
         return ": ".join(filter(None, [text, describe_labels(self)]))
 
     def __getitem__(self, which):
