@@ -18,16 +18,16 @@ from .cutting import BOX
 from .patches import KINDS, PatchSet, text_of
 
 # %% ../nbs/00i_conditions.ipynb #98ab831b
-FEWEST_LESIONS = 10  # of a class
-MOST_VALUES = 12     # a column with more values is cut into thirds, or refused
+FEWEST_LESIONS = 10 # of a class
+MOST_VALUES = 12 # a column with more values is cut into thirds, or refused
 _NOT_CONDITIONS = {"label", "lesion", "patient", "study", "image", "archive", *KINDS, *BOX}
 
 class Conditions(NamedTuple):
     "Classes of lesions for a conditional GAN"
-    names:tuple       # such as `status:malignant`
-    kinds:np.ndarray  # (N,C) uint8, 1 where a lesion is of a class
-    limits:dict       # for columns cut into thirds: column, upper limits of small and medium
-    rare:dict         # classes left out, and their numbers of lesions
+    names:tuple # such as `status:malignant`
+    kinds:np.ndarray # (N,C) uint8, 1 where a lesion is of a class
+    limits:dict # for columns cut into thirds: column, upper limits of small and medium
+    rare:dict # classes left out, and their numbers of lesions
 
 def _class_word(text): return "_".join(text.lower().replace(":", " ").split())
 

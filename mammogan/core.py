@@ -28,9 +28,9 @@ class ParameterError(ValueError):
 
 # %% ../nbs/00_core.ipynb #151657b9
 def check_choice(
-    name:str,  # the parameter's name, as the user wrote it
-    value,     # what was given
-    allowed    # the values that work
+    name:str, # the parameter's name, as the user wrote it
+    value, # what was given
+    allowed # the values that work
 ):
     "Return `value` if it is one of `allowed`, else stop with a list of them"
     if value in allowed: return value
@@ -38,11 +38,11 @@ def check_choice(
 
 # %% ../nbs/00_core.ipynb #514c7f5c
 def check_number(
-    name:str,        # the parameter's name, as the user wrote it
-    value,           # what was given
-    low=1,           # the smallest value that works
-    high=None,       # the largest value that works, or None
-    whole:bool=True  # whether it must be an integer
+    name:str, # the parameter's name, as the user wrote it
+    value, # what was given
+    low=1, # the smallest value that works
+    high=None, # the largest value that works, or None
+    whole:bool=True # whether it must be an integer
 ):
     "Return `value` if it is a number from `low` to `high`, else stop"
     limits = f"of at least {low}" if high is None else f"from {low} to {high}"
@@ -53,9 +53,9 @@ def check_number(
 
 # %% ../nbs/00_core.ipynb #5e0d1c0b
 def how_many(
-    n:int,        # a count
-    one="patch",  # what one is called
-    more=""       # what several are called; empty for the regular plural
+    n:int, # a count
+    one="patch", # what one is called
+    more="" # what several are called; empty for the regular plural
 ) -> str:
     "A number and what it counts"
     plural = more or one+("es" if one.endswith("ch") else "s")
@@ -66,8 +66,8 @@ PRESETS = ("paper", "demo", "smoke")
 _plain_types = (str, int, float, bool, list, dict, type(None))
 
 def check_parameters(
-    namespace:dict,  # the notebook's `globals()`, right after its parameters cell
-    known:str        # the names of the notebook's parameters, separated by blanks
+    namespace:dict, # the notebook's `globals()`, right after its parameters cell
+    known:str # the names of the notebook's parameters, separated by blanks
 ):
     "Stop at an unknown parameter, or at an impossible value of a shared one"
     known = known.split()
@@ -75,7 +75,7 @@ def check_parameters(
     unknown = sorted(given - {*known, "In", "Out"})
     if unknown and not namespace.get("_parameters_checked"):
         raise ParameterError(f"This notebook has no parameter {', '.join(unknown)}. It has: {', '.join(known)}.")
-    namespace["_parameters_checked"] = True     # when the cell runs again, the notebook has variables of its own
+    namespace["_parameters_checked"] = True # when the cell runs again, the notebook has variables of its own
     if "preset" in known: check_choice("preset", namespace["preset"], PRESETS)
     if "seed" in known: check_number("seed", namespace["seed"], low=0)
     for name in {"size", "workers", "seeds"} & set(known): check_number(name, namespace[name])
@@ -98,24 +98,24 @@ def runs_home() -> Path:
 def _library(): return Path(find_spec("mammogan").origin).parent
 
 def results_folder(
-    given=""  # another folder; empty for the repository's
-):            # a path, or None where there is none
+    given="" # another folder; empty for the repository's
+): # a path, or None where there is none
     "The folder of committed tables"
     places = [Path(given)] if given else [Path("results"), _library().parent/"nbs"/"results"]
     return next((p for p in places if p.is_dir()), None)
 
 # %% ../nbs/00_core.ipynb #00a3be3c
 def seed_for(
-    seed:int,  # the user's seed
-    *purpose   # words and numbers, e.g. `"phantom", 12, "CC"`
-) -> int:      # a number from 0 to 2**63 - 1
+    seed:int, # the user's seed
+    *purpose # words and numbers, e.g. `"phantom", 12, "CC"`
+) -> int: # a number from 0 to 2**63 - 1
     "A separate seed for each purpose, the same on every machine"
     key = json.dumps([int(seed), *map(str, purpose)])
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
 
 def seeded_rng(
-    seed:int,  # the user's seed
-    *purpose   # as for `seed_for`
+    seed:int, # the user's seed
+    *purpose # as for `seed_for`
 ) -> np.random.Generator:
     "A NumPy generator seeded by (`seed`, `purpose`)"
     return np.random.default_rng(seed_for(seed, *purpose))
@@ -123,7 +123,7 @@ def seeded_rng(
 # %% ../nbs/00_core.ipynb #ba40f967
 @contextmanager
 def replacing(
-    path  # the file to write
+    path # the file to write
 ):
     "Yield a temporary path, renamed to `path` at the end of the block and removed on an error"
     path = Path(path)
@@ -142,8 +142,8 @@ def _plain(o):
     raise TypeError(f"{type(o).__name__} cannot be written as JSON")
 
 def write_json(
-    path,  # the file
-    value  # plain JSON, dataclasses, NumPy numbers and arrays, paths
+    path, # the file
+    value # plain JSON, dataclasses, NumPy numbers and arrays, paths
 ) -> Path:
     "Write `value` as JSON, atomically"
     with replacing(path) as part:
@@ -158,8 +158,8 @@ def _each_once(pairs):
     return dict(pairs)
 
 def read_json(
-    path,            # the file
-    once:bool=False  # whether a repeated key of an object is an error; else the last one counts
+    path, # the file
+    once:bool=False # whether a repeated key of an object is an error; else the last one counts
 ):
     "The content of a JSON file; errors name the file"
     try: return json.loads(Path(path).read_bytes(), object_pairs_hook=_each_once if once else None)
@@ -168,7 +168,7 @@ def read_json(
 # %% ../nbs/00_core.ipynb #4e2a979a
 @contextmanager
 def new_folder(
-    path  # the folder to make; it must not exist
+    path # the folder to make; it must not exist
 ):
     "Yield a temporary folder, renamed to `path` at the end of the block and removed on an error"
     import shutil
@@ -185,8 +185,8 @@ def new_folder(
 
 # %% ../nbs/00_core.ipynb #6246a6ef
 def fingerprint(
-    *things  # arrays, dataclasses, paths of files, plain JSON
-) -> str:    # 16 hexadecimal digits
+    *things # arrays, dataclasses, paths of files, plain JSON
+) -> str: # 16 hexadecimal digits
     "A hash of the content of `things`"
     h = hashlib.sha256()
     for o in things:
@@ -221,7 +221,7 @@ def _cpu():
     return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 def provenance(
-    **more  # further facts, e.g. `device`, `wall_seconds`
+    **more # further facts, e.g. `device`, `wall_seconds`
 ) -> dict:
     "What made a result: commit, package versions, machine, time"
     found = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
@@ -233,19 +233,19 @@ def provenance(
 
 # %% ../nbs/00_core.ipynb #25d65f04
 def keep_table(
-    table,   # a DataFrame
-    path,    # the files, without ending
-    **facts  # what made it
-) -> tuple:  # the paths of the table and of the facts
+    table, # a DataFrame
+    path, # the files, without ending
+    **facts # what made it
+) -> tuple: # the paths of the table and of the facts
     "Write a table and what made it"
     there = Path(path).with_suffix(".csv")
     with replacing(there) as part: table.to_csv(part, index=False)
     return there, write_json(there.with_suffix(".json"), facts)
 
 def kept_table(
-    path,     # as for `keep_table`
-    **kwargs  # of `pandas.read_csv`
-) -> tuple:   # a DataFrame, and what made it
+    path, # as for `keep_table`
+    **kwargs # of `pandas.read_csv`
+) -> tuple: # a DataFrame, and what made it
     "What `keep_table` wrote"
     from pandas import read_csv
     there = Path(path).with_suffix(".csv")
@@ -268,17 +268,17 @@ class RunStore:
     def __init__(self, path=""): self.path = Path(path).expanduser().absolute() if path else runs_home()
     def __repr__(self): return f"RunStore({str(self.path)!r})"
     def folder(self,
-        run:Run  # finished or not
+        run:Run # finished or not
     ) -> Path:
         "The folder of a run, whether it exists or not"
         return self.path/run.stage/run.id
     def done(self,
-        run:Run  # any run
+        run:Run # any run
     ) -> bool:
         "Whether a run is finished"
         return (self.folder(run)/"metrics.json").is_file()
     def metrics(self,
-        run:Run  # a finished run
+        run:Run # a finished run
     ) -> dict:
         "The numbers of a finished run"
         return read_json(self.folder(run)/"metrics.json")
@@ -295,9 +295,9 @@ def _make_run(store, run, make):
 
 @patch
 def get(self:RunStore,
-    run:Run,  # to be found or made
-    make      # `make(run, folder) -> dict of metrics`; called only when the run is not there
-) -> Path:    # with config.json, metrics.json, provenance.json and the files of `make`
+    run:Run, # to be found or made
+    make # `make(run, folder) -> dict of metrics`; called only when the run is not there
+) -> Path: # with config.json, metrics.json, provenance.json and the files of `make`
     "The folder of a finished run: found, made, or continued"
     from filelock import FileLock
     folder = self.folder(run)
@@ -328,8 +328,8 @@ class Progress(tqdm):
         super().__init__(*args, **usual | kwargs)
 
     def display(self,
-        msg=None,  # instead of the bar
-        pos=None   # of the bar in a terminal
+        msg=None, # instead of the bar
+        pos=None # of the bar in a terminal
     ):
         "Show the bar, or a message"
         if not _in_kernel(): return super().display(msg, pos)
@@ -350,7 +350,7 @@ class Progress(tqdm):
 
 # %% ../nbs/00_core.ipynb #5e0d1c02
 def end_with_parent(
-    parent:int  # the id of the process that started this one
+    parent:int # the id of the process that started this one
 ):
     "End this process at most a second after its parent, and leave signals to the parent"
     def watch():
@@ -360,17 +360,17 @@ def end_with_parent(
     threading.Thread(target=watch, daemon=True).start()
 
 def parallel_loop(
-    workers:int,  # processes
-    **kwargs      # of `joblib.Parallel`
-):                # a `joblib.Parallel`
+    workers:int, # processes
+    **kwargs # of `joblib.Parallel`
+): # a `joblib.Parallel`
     "joblib's loop, with worker processes that end with this one"
     from joblib import Parallel
     return Parallel(n_jobs=workers, initializer=end_with_parent, initargs=(os.getpid(),), **kwargs)
 
 # %% ../nbs/00_core.ipynb #12bcf912
 def dismiss_workers(
-    parallel,           # from `parallel_loop`
-    at_once:bool=False  # whether to kill workers that are not done
+    parallel, # from `parallel_loop`
+    at_once:bool=False # whether to kill workers that are not done
 ):
     "End joblib's local worker processes, but not those of a cluster"
     from joblib.externals.loky import get_reusable_executor
@@ -379,12 +379,12 @@ def dismiss_workers(
 
 # %% ../nbs/00_core.ipynb #1c21525f
 def pmap(
-    fn,             # called once per item
-    items,          # a generator is drawn from only as fast as the workers need
-    workers:int=1,  # processes; 1 stays in this one
-    desc:str="",    # of the progress bar
-    total:int=None  # number of items, where `items` is a generator
-) -> list:          # `fn(item)` for each item, in order
+    fn, # called once per item
+    items, # a generator is drawn from only as fast as the workers need
+    workers:int=1, # processes; 1 stays in this one
+    desc:str="", # of the progress bar
+    total:int=None # number of items, where `items` is a generator
+) -> list: # `fn(item)` for each item, in order
     "Map `fn` over `items`, in parallel through joblib, with a progress bar"
     from joblib import delayed
     done, parallel, stopped = [], parallel_loop(workers, return_as="generator"), True

@@ -176,7 +176,7 @@ def _random_box(h, w, shape, rng):
     return x, y, x+int(w)-1, y+int(h)-1
 
 # %% ../nbs/00g_cutting.ipynb #d0ubt501
-FEW_LEVELS = 10  # of 256; a patch with fewer is nearly constant
+FEW_LEVELS = 10 # of 256; a patch with fewer is nearly constant
 
 def image_doubts(
     numbers:dict, # `STATISTICS` of an image

@@ -36,11 +36,11 @@ from .presets import CLASSIFIERS, own_threshold, SIMULATED_WITH, with_recipe
 MEASURES = (frechet, kernel_distance, manifolds, two_sample, mixing)
 
 def feature_table(
-    real:Pictures,           # what the generator learned from
-    fake:Pictures,           # what it made
-    extractor:Extractor,     # a kind of features
-    **how                    # repeats, draws and seed of a `Comparison`
-) -> pd.DataFrame:           # one row per measure
+    real:Pictures, # what the generator learned from
+    fake:Pictures, # what it made
+    extractor:Extractor, # a kind of features
+    **how # repeats, draws and seed of a `Comparison`
+) -> pd.DataFrame: # one row per measure
     "All measures on one kind of features"
     x, y = kept_features(extractor, real.pixels), extractor(fake.pixels)
     if extractor.scaled: x, y = standardised(x, y)
@@ -56,15 +56,15 @@ def feature_table(
 
 # %% ../nbs/03_evaluation.ipynb #5621bb91
 def evaluate(
-    real,                    # what the generator learned from: `Pictures`, a `PatchSet` or (N,S,S) uint8
-    fake,                    # what it made
-    held=None,               # real patches of other patients
-    extractors=(TEXTURE,),   # kinds of features
-    repeats:int=10,          # halvings of the real patches
-    draws:int=200,           # of the bootstrap
-    seed:int=0,              # of halves and draws
-    most:int=5000            # patches of a set, at most
-) -> pd.DataFrame:           # one row per measure; sentences about the sets in `attrs["notes"]`
+    real, # what the generator learned from: `Pictures`, a `PatchSet` or (N,S,S) uint8
+    fake, # what it made
+    held=None, # real patches of other patients
+    extractors=(TEXTURE,), # kinds of features
+    repeats:int=10, # halvings of the real patches
+    draws:int=200, # of the bootstrap
+    seed:int=0, # of halves and draws
+    most:int=5000 # patches of a set, at most
+) -> pd.DataFrame: # one row per measure; sentences about the sets in `attrs["notes"]`
     "Every measure of fakes against real patches, in one table"
     real, fake, held = comparable({"real": real, "fakes": fake, "held-out": held}, most, seed)
     how = dict(repeats=repeats, draws=draws, seed=seed)
@@ -82,10 +82,10 @@ def evaluate(
 
 # %% ../nbs/03_evaluation.ipynb #54819017
 def fakes_only(
-    store:RunStore,   # where runs are kept
-    e:Experiment,     # a fold, a size and a seed
-    workers:int=1     # processes
-) -> pd.DataFrame:    # rows `ORG` and `fakes only`; `auc_share` is the AUC relative to ORG's
+    store:RunStore, # where runs are kept
+    e:Experiment, # a fold, a size and a seed
+    workers:int=1 # processes
+) -> pd.DataFrame: # rows `ORG` and `fakes only`; `auc_share` is the AUC relative to ORG's
     "Metrics on held-out patients of a classifier trained on real lesions, and of one trained on fakes only"
     e = replace(e, config=own_threshold(e.config))
     table = run_experiments(store, [e], ["ORG", "fakes only"], workers).set_index("mode")
@@ -95,11 +95,11 @@ def fakes_only(
 
 # %% ../nbs/03_evaluation.ipynb #ef20e86e
 def figure_5_groups(
-    store:RunStore,   # where runs are kept
-    ps:PatchSet,      # patches with real lesions
-    preset:str,       # which generator
-    seed:int=0        # of the generator, its fakes and the order of real lesions
-) -> dict:            # title -> (16,128,128) uint8
+    store:RunStore, # where runs are kept
+    ps:PatchSet, # patches with real lesions
+    preset:str, # which generator
+    seed:int=0 # of the generator, its fakes and the order of real lesions
+) -> dict: # title -> (16,128,128) uint8
     "The patches of Figure 5, by title"
     fakes, n = sample(load_generator(simulate_lesions(store, ps, preset, seed)), 512, seed), 16
     real = masses(simulation_lesions(ps))
@@ -117,8 +117,8 @@ def figure_5_groups(
 
 @paper_style()
 def figure_5(
-    groups:dict,       # title -> (n,128,128) uint8
-    columns:int=4      # patches in a row
+    groups:dict, # title -> (n,128,128) uint8
+    columns:int=4 # patches in a row
 ):
     "Real and synthetic lesions, group by group"
     rows = -(-len(groups)//2)
@@ -132,17 +132,17 @@ def figure_5(
 NORMALS_SHOWN = dict(paper=5000, demo=1000, smoke=60)
 
 def figure_6_experiment(
-    e:Experiment,   # a study's
-    preset:str      # decides the recipe, see `SIMULATED_WITH`
+    e:Experiment, # a study's
+    preset:str # decides the recipe, see `SIMULATED_WITH`
 ) -> Experiment:
     "The same real lesions with a GAN of the recipe of Figure 5"
     return replace(e, config=with_recipe(e.config, preset, SIMULATED_WITH[preset]))
 
 def figure_6_points(
-    store:RunStore,   # where runs are kept
-    e:Experiment,     # whose lesions
-    preset:str        # decides the GAN's recipe, and how many normal patches are shown
-) -> tuple:           # (N,128,128) uint8 and (N,) names
+    store:RunStore, # where runs are kept
+    e:Experiment, # whose lesions
+    preset:str # decides the GAN's recipe, and how many normal patches are shown
+) -> tuple: # (N,128,128) uint8 and (N,) names
     "The patches of Figure 6: real lesions, fakes, normal tissue"
     fakes = experiment_fakes(store, figure_6_experiment(e, preset))
     normals = e.sets.negatives[:NORMALS_SHOWN[preset]].normalised(e.scale)
@@ -151,9 +151,9 @@ def figure_6_points(
 
 @paper_style()
 def figure_6(
-    where:np.ndarray,   # (N,2) positions on the map
-    groups,             # (N,) names
-    title:str=""        # above the map
+    where:np.ndarray, # (N,2) positions on the map
+    groups, # (N,) names
+    title:str="" # above the map
 ):
     "The map, in the poster's colours and marks"
     fig, ax = plt.subplots(figsize=(5.2, 4.4), layout="constrained")

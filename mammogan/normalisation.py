@@ -27,7 +27,7 @@ def stretch(
     return np.clip(np.rint((pixels-np.float32(low))*(255/span)), 0, 255).astype(np.uint8)
 
 # %% ../nbs/00f_normalisation.ipynb #e5826b6a
-GRID = 600  # most grid points on a side of a mammogram
+GRID = 600 # most grid points on a side of a mammogram
 
 def _grid_step(shape): return -(-max(shape)//GRID)
 
@@ -52,9 +52,9 @@ def breast_piece(
 @dataclass
 class Mask:
     "Where the breast is: pixels above zero, or a piece of a grid"
-    img:np.ndarray          # (H,W) pixel values
+    img:np.ndarray # (H,W) pixel values
     piece:np.ndarray = None # (h,w) bool on the grid; None for `nonzero`
-    step:int = 1            # distance of grid points in pixels
+    step:int = 1 # distance of grid points in pixels
 
     def inside(self,
         box, # x1, y1, x2, y2 in pixels
@@ -144,7 +144,7 @@ def normalise(
     return stretch(pixels, low, high)
 
 # %% ../nbs/00f_normalisation.ipynb #538053a7
-ENDS = (.05*255, .95*255)  # first and last landmark on the standard scale
+ENDS = (.05*255, .95*255) # first and last landmark on the standard scale
 
 def _aligned(images):
     "(n,11) the landmarks of n images, their ends moved to `ENDS`"

@@ -52,15 +52,15 @@ def rejections(
 @dataclass
 class Archive:
     "Tables of images and lesions, and a function that reads pixels"
-    name:str               # such as `omidb`
-    root:Path              # folder that the column `file` is relative to
-    images:pd.DataFrame    # one row per image, indexed by id, with `IMAGE_COLUMNS`
-    lesions:pd.DataFrame   # one row per lesion, indexed by id, with `LESION_COLUMNS`
-    reader:callable        # path -> `Picture`, or (H,W) pixel values
-    rejected:pd.DataFrame = field(default_factory=rejections)  # left out by the reader
-    mask:str = "nonzero"   # how the breast is found
+    name:str # such as `omidb`
+    root:Path # folder that the column `file` is relative to
+    images:pd.DataFrame # one row per image, indexed by id, with `IMAGE_COLUMNS`
+    lesions:pd.DataFrame # one row per lesion, indexed by id, with `LESION_COLUMNS`
+    reader:callable # path -> `Picture`, or (H,W) pixel values
+    rejected:pd.DataFrame = field(default_factory=rejections) # left out by the reader
+    mask:str = "nonzero" # how the breast is found
     positives:str = "mass" # lesions that a study takes as positives; see `is_kind`
-    funnel:list = None     # counts after each criterion, from `archives.funnel`
+    funnel:list = None # counts after each criterion, from `archives.funnel`
 
     def __post_init__(self):
         self.images = self.images.reindex(columns=IMAGE_COLUMNS)

@@ -23,15 +23,15 @@ from .core import check_choice, replacing
 @dataclass
 class Picture:
     "A mammogram's pixels, and the window for its display"
-    pixels:np.ndarray    # (H,W) whole numbers of at least 0; bright is dense
-    window:tuple = None  # grey values (low, high) to display between, on this scale
-    notes:tuple = ()     # sentences: what was not understood, contradictory or cut off
+    pixels:np.ndarray # (H,W) whole numbers from 0; bright is dense
+    window:tuple = None # grey values (low, high) to display between
+    notes:tuple = () # sentences on odd attributes
 
 # %% ../nbs/00e_pixels.ipynb #0f56e3a9
 def write_dicom(
     path, # file to write
     img:np.ndarray, # (H,W) or (frames,H,W) uint16 or int16, 12 bits of 16
-    **tags, # DICOM attributes by keyword, e.g. `PhotometricInterpretation`
+    **tags, # DICOM attributes by keyword
 ) -> Path:
     "A small digital mammogram in DICOM, uncompressed"
     from pydicom.dataset import Dataset, FileMetaDataset
@@ -39,14 +39,13 @@ def write_dicom(
     ds, path = Dataset(), Path(path)
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.SOPClassUID, ds.Modality = "1.2.840.10008.5.1.4.1.1.1.2", "MG"
-    ds.SOPInstanceUID = generate_uid(entropy_srcs=[str(path)])
-    ds.Rows, ds.Columns = img.shape[-2:]
-    ds.SamplesPerPixel, ds.PixelRepresentation = 1, 0
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 12, 11
-    ds.PhotometricInterpretation = "MONOCHROME2"
-    ds.PixelData = img.astype("<i2" if img.dtype.kind == "i" else "<u2").tobytes()
-    for k, v in tags.items(): setattr(ds, k, v)
+    usual = dict(
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.1.2", Modality="MG",
+        SOPInstanceUID=generate_uid(entropy_srcs=[str(path)]),
+        Rows=img.shape[-2], Columns=img.shape[-1], SamplesPerPixel=1, PixelRepresentation=0,
+        BitsAllocated=16, BitsStored=12, HighBit=11, PhotometricInterpretation="MONOCHROME2",
+        PixelData=img.astype("<i2" if img.dtype.kind == "i" else "<u2").tobytes())
+    for k, v in (usual | tags).items(): setattr(ds, k, v)
     path.parent.mkdir(parents=True, exist_ok=True)
     ds.save_as(path, enforce_file_format=True)
     return path
@@ -54,7 +53,7 @@ def write_dicom(
 # %% ../nbs/00e_pixels.ipynb #b9755a97
 @contextmanager
 def _quietly():
-    "Without the warnings and log lines of libraries"
+    "Without warnings and log lines of libraries"
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -74,12 +73,12 @@ def _errors_name(path, what):
 def _message(e): return " ".join(f"{e or type(e).__name__}".split())[:400].rstrip(". ")
 
 # %% ../nbs/00e_pixels.ipynb #55d1bad2
-LARGEST = 2**28  # pixels, many times the largest mammogram
+LARGEST = 2**28 # pixels, many times the largest mammogram
 
 def read_dataset(
     path, # a DICOM file
 ): # a pydicom `Dataset`; its `notes` are sentences on odd attributes
-    "A DICOM file with one grey picture; anything else is an error that says what it is"
+    "A DICOM file with one grey picture, or an error"
     import pydicom
     with _errors_name(path, "cannot be read as DICOM"):
         try: ds = pydicom.dcmread(path)
@@ -110,7 +109,7 @@ def _text(value):
     raise ValueError("it has several values")
 
 def _raw(ds, keyword):
-    "An attribute as it is in the file, shortened, for an error or a note"
+    "An attribute as it is in the file, shortened"
     value = ds.get_item(keyword).value
     if isinstance(value, MutableSequence): value = "\\".join(map(str, value))
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
@@ -118,7 +117,7 @@ def _raw(ds, keyword):
 
 # %% ../nbs/00e_pixels.ipynb #8d1151b9
 def _needed(ds, keyword, kind=int, default=None):
-    "An attribute that is needed; if it cannot be understood, an error names it"
+    "A needed attribute; an error names one that cannot be understood"
     try:
         value = ds.get(keyword)
         return default if value is None or value == "" else kind(value)
@@ -127,25 +126,18 @@ def _needed(ds, keyword, kind=int, default=None):
         raise ValueError(text) from e
 
 def _known(ds, keyword, kind):
-    "An attribute that is not needed, or None; a note if it cannot be understood"
+    "Any other attribute, or None; a note names one that cannot be understood"
     try: return _needed(ds, keyword, kind)
     except ValueError as e: ds.notes.append(f"{e} and is not used")
-
-# %% ../nbs/00e_pixels.ipynb #9bc44111
-def _frames(ds):
-    "The number of frames; one that cannot be understood is removed"
-    found = _known(ds, "NumberOfFrames", int)
-    if found is None and "NumberOfFrames" in ds: del ds.NumberOfFrames
-    return found or 1
 
 # %% ../nbs/00e_pixels.ipynb #1186e2d1
 def _problem(ds):
     "Why a dataset is not one grey mammogram, or None"
     if "PixelData" not in ds: return "holds no picture: it has no pixel data."
-    frames, samples = _frames(ds), _needed(ds, "SamplesPerPixel", default=1)
+    frames, samples = _known(ds, "NumberOfFrames", int), _needed(ds, "SamplesPerPixel", default=1)
     bits = _needed(ds, "BitsAllocated", default=0)
-    if frames > 1:
-        return f"has {frames} frames; a mammogram has one (tomosynthesis is left out)."
+    if frames is None: ds.pop("NumberOfFrames", None)
+    elif frames > 1: return f"has {frames} frames; a mammogram has one (tomosynthesis is left out)."
     if bits > 16: return f"has {bits} bits a pixel; a mammogram has 16 at most."
     if samples > 1: return f"is in colour: it has {samples} values a pixel, a mammogram has one."
     shown = _needed(ds, "PhotometricInterpretation", _text, "MONOCHROME2")
@@ -155,11 +147,10 @@ def _problem(ds):
     if not 0 < rows*cols <= LARGEST: return f"claims to have {rows} rows and {cols} columns."
     stored, signed = (_needed(ds, k) for k in ("BitsStored", "PixelRepresentation"))
     if not 0 < (stored or 0) <= bits: return f"says that {stored} of {bits} bits are stored."
-    if signed not in (0, 1):
-        return f"has a PixelRepresentation of {signed}; 0 (no sign) and 1 (signed) are known."
+    if signed not in (0, 1): return f"has a PixelRepresentation of {signed}; it is 0 or 1 (signed)."
 
 # %% ../nbs/00e_pixels.ipynb #99c375e7
-# Decoders by the marker of the frame: baseline, extended, progressive; lossless and JPEG-LS
+# Decoders by the marker of the frame
 _LOSSY = dict.fromkeys((0xC0, 0xC1, 0xC2), "jpeg8_decode")
 _JPEG = {**_LOSSY, 0xC3: "jpegsof3_decode", 0xF7: "jpegls_decode"}
 _FRAMES = {*_JPEG, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
@@ -169,7 +160,7 @@ _JPEG_SYNTAXES = {f"1.2.840.10008.1.2.4.{n}" for n in (*range(50, 67), 70, 80, 8
 def _announced(frame):
     "(rows, columns, samples), bits and kind of frame that a stream announces"
     number = lambda at, n: int.from_bytes(frame[at:at+n], "big")
-    if (at := frame.find(b"\xff\x4f\xff\x51", 0, 256)) >= 0:                  # JPEG 2000
+    if (at := frame.find(b"\xff\x4f\xff\x51", 0, 256)) >= 0: # JPEG 2000
         rows, cols = (number(at+k, 4)-number(at+k+8, 4) for k in (12, 8))
         return (rows, cols, number(at+40, 2)), (number(at+42, 1) & 127)+1, 0x4F
     at = 2
@@ -177,12 +168,12 @@ def _announced(frame):
         kind = frame[at+1]
         if kind in _FRAMES:
             return (number(at+5, 2), number(at+7, 2), frame[at+9]), frame[at+4], kind
-        at += 1 if kind == 0xFF else 2+number(at+2, 2)     # fill bytes may precede a marker
+        at += 1 if kind == 0xFF else 2+number(at+2, 2) # fill bytes may precede a marker
     return None, 0, 0
 
 # %% ../nbs/00e_pixels.ipynb #0617bd52
 def _stream(ds):
-    "The stream of a packed file, its bits and kind, if it announces the header's size"
+    "A packed file's stream, bits and kind, if it announces the header's size"
     from pydicom.encaps import get_frame
     frame = get_frame(ds.PixelData, 0, number_of_frames=1)
     size, bits, kind = _announced(frame)
@@ -197,19 +188,16 @@ def _from_jpeg(frame, bits, kind):
     if kind not in _JPEG:
         raise ValueError(f"its frame is of kind {kind-0xC0} of JPEG, "
                          "and kinds 0 to 3 and JPEG-LS are read")
-    return _codec(_JPEG[kind], _without_fill(frame) if kind == 0xC3 else frame)
+    frame = _without_fill(frame) if kind == 0xC3 else frame
+    return getattr(_imagecodecs(), _JPEG[kind])(frame)
 
-def _codec(name, data):
-    "What a function of imagecodecs makes of some bytes"
-    _need_imagecodecs()
-    import imagecodecs
-    return getattr(imagecodecs, name)(data)
-
-# %% ../nbs/00e_pixels.ipynb #22d0d91c
-def _need_imagecodecs():
+def _imagecodecs():
     if not find_spec("imagecodecs"):
         raise ModuleNotFoundError("it needs imagecodecs: pip install 'mammogan[dicom]'")
+    import imagecodecs
+    return imagecodecs
 
+# %% ../nbs/00e_pixels.ipynb #22d0d91c
 def _without_fill(frame):
     "A stream without fill bytes before markers, which the lossless decoder misreads"
     clean, at = frame[:2], 2
@@ -222,11 +210,10 @@ def _without_fill(frame):
 
 # %% ../nbs/00e_pixels.ipynb #jpe6k1n2
 def _by_jpeg(ds):
-    "(H,W) values of a file with any kind of JPEG, and the stream's bits"
+    "(H,W) values of a JPEG file, and the stream's bits"
     frame, bits, kind = _stream(ds)
     img = _from_jpeg(frame, bits, kind)
-    if ds.PixelRepresentation: img = _with_sign(img, max(bits, ds.BitsStored))
-    return img, bits
+    return (_with_sign(img, max(bits, ds.BitsStored)) if ds.PixelRepresentation else img), bits
 
 def _with_sign(img, bits):
     "Values of so many bits, of which the highest is the sign"
@@ -256,23 +243,23 @@ def _words(ds):
     "What a decoder returns, and the bits of the stream, 0 if there is none"
     path, uid = ds.filename, ds.file_meta.get("TransferSyntaxUID", "")
     name = getattr(uid, "name", "")
-    missing = (f"{path} is packed as {name}, and no decoder for it is installed: "
-               "pip install 'mammogan[dicom]'.")
     try: decoder = _decoder(uid)
     except (NotImplementedError, AttributeError, ValueError) as e:
         why = f" is packed as {name}, which is not read here: save it again without packing."
         if not uid or name == uid:
             why = f": its transfer syntax {uid or '(none given)'} is not one of pictures."
         raise ValueError(path+why) from e
-    if decoder is None: raise ValueError(missing)
     try: return _decoded(ds, decoder)
     except (KeyboardInterrupt, SystemExit): raise
-    except ModuleNotFoundError as e: raise ValueError(missing) from e
+    except ModuleNotFoundError as e:
+        raise ValueError(f"{path} is packed as {name}, and no decoder for it is installed: "
+                         "pip install 'mammogan[dicom]'.") from e
     except BaseException as e:
         raise ValueError(f"{path}: its pixels cannot be decoded ({_message(e)}).") from e
 
 # %% ../nbs/00e_pixels.ipynb #ae0a0192
 def _decoded(ds, decoder):
+    if decoder is None: raise ModuleNotFoundError
     with _quietly():
         if decoder == "jpeg": return _by_jpeg(ds)
         bits = 0 if decoder in (True, "pydicom") else _stream(ds)[1]
@@ -305,7 +292,7 @@ def _lowest(ds, bits):
     if low+ds.BitsStored > ds.BitsAllocated:
         number = f"{ds.HighBit} of {ds.BitsAllocated}"
         raise ValueError(f"its pixels cannot be decoded (its highest bit is number {number})")
-    return 0 if 0 < bits <= ds.BitsStored else low    # such a stream has no other bits
+    return 0 if 0 < bits <= ds.BitsStored else low # such a stream has no other bits
 
 # %% ../nbs/00e_pixels.ipynb #02acbea1
 def _stored(words, ds, bits):
@@ -320,7 +307,7 @@ def _stored(words, ds, bits):
     own = (_with_sign(words, n) if signed else words & last).astype(words.dtype)
     if (outside := _outside(words, ds)) is not None: own[outside] = words[outside]
     above = words.astype(np.int32)-own
-    unfolded = signed and np.isin(above, (0, 1 << n)).all()    # negative, upper bits zero
+    unfolded = signed and np.isin(above, (0, 1 << n)).all() # negative, upper bits zero
     inside = np.ones(own.shape, bool)
     if outside is not None: inside = ~(outside | _outside(own, ds))
     if inside.any() and _belongs(words, own, above, inside, n, unfolded):
@@ -372,13 +359,12 @@ def compress_dicom(
 
 # %% ../nbs/00e_pixels.ipynb #da05898d
 def _pack_by_gdcm(path, out, name):
-    if not find_spec("gdcm"):
-        raise ValueError("Writing this needs GDCM: pip install python-gdcm.")
+    if not find_spec("gdcm"): raise ValueError("Writing this needs GDCM: pip install python-gdcm.")
     import gdcm
     reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
     reader.SetFileName(str(path))
-    read, syntax = reader.Read(), getattr(gdcm.TransferSyntax, name)
-    change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
+    read = reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
     change.SetInput(reader.GetImage())
     if not (read and change.Change()): raise ValueError(f"{path} cannot be packed as {name}.")
     writer.SetFile(reader.GetFile())
@@ -415,12 +401,10 @@ def _polarity(ds):
     "Whether dense tissue is dark, and whether this refers to stored values"
     dark = ds.get("PhotometricInterpretation") == "MONOCHROME1"
     sign = _known(ds, "PixelIntensityRelationshipSign", int)
-    shape = _known(ds, "PresentationLUTShape", _text)
-    intent = _known(ds, "PresentationIntentType", _text)
+    shape, intent = (_known(ds, k, _text) for k in ("PresentationLUTShape", "PresentationIntentType"))
     if intent == "FOR PROCESSING" and sign in (1, -1):
-        if dark and sign < 0:
-            ds.notes.append("MONOCHROME1 and an intensity sign of -1 contradict each other: "
-                            "read by the sign")
+        if dark and sign < 0: ds.notes.append(
+            "MONOCHROME1 and an intensity sign of -1 contradict each other: read by the sign")
         return sign > 0, True
     inverse = shape == "INVERSE"
     if shape not in ("INVERSE", "IDENTITY") or dark == inverse: return dark, False
@@ -432,8 +416,7 @@ def _polarity(ds):
 def _windows(ds):
     "The windows (low, high) of a file, on the rescaled scale"
     half = 0 if _known(ds, "VOILUTFunction", _text) == "LINEAR_EXACT" else .5
-    keywords = ("WindowCenter", "WindowWidth")
-    centres, widths = (_known(ds, k, _numbers) or [] for k in keywords)
+    centres, widths = (_known(ds, k, _numbers) or [] for k in ("WindowCenter", "WindowWidth"))
     return [(c-half-(w-2*half)/2, c-half+(w-2*half)/2) for c, w in zip(centres, widths)]
 
 # %% ../nbs/00e_pixels.ipynb #de60f20a
@@ -441,7 +424,7 @@ def _first_window(ds, sign, offset):
     "The first window that makes sense, on the scale of upright values, or None"
     slope, found, before = _slope(ds), _windows(ds), len(ds.notes)
     intercept = _known(ds, "RescaleIntercept", float) or 0
-    if len(ds.notes) > before: return None    # the intercept cannot be understood
+    if len(ds.notes) > before: return None # the intercept cannot be understood
     for low, high in found:
         window = sorted(sign*(v-intercept)/slope+offset for v in (low, high))
         if low <= high and max(map(abs, window)) < 1e9: return tuple(window)
@@ -478,7 +461,7 @@ def _apply_interest(img, ds, voi):
 # %% ../nbs/00e_pixels.ipynb #eb0cd6fb
 def open_dicom(
     path, # a DICOM file
-    voi=None, # number of the window or table of interest to apply; None for none
+    voi=None, # number of the window or table to apply; None for none
 ) -> Picture:
     "A mammogram from a DICOM file"
     ds = read_dataset(path)
@@ -486,8 +469,8 @@ def open_dicom(
     try: return _grey(img, ds, voi)
     except Exception as e:
         if isinstance(e, ValueError) and str(path) in str(e): raise
-        why = f"what it says of its grey values makes no sense ({_message(e)})"
-        raise ValueError(f"{path}: {why}.") from e
+        raise ValueError(f"{path}: what it says of its grey values makes no sense "
+                         f"({_message(e)}).") from e
 
 # %% ../nbs/00e_pixels.ipynb #add275dd
 def _grey(img, ds, voi):
@@ -510,7 +493,7 @@ def _grey(img, ds, voi):
 def read_dicom(
     path, # a DICOM file
     voi=None, # as in `open_dicom`
-) -> np.ndarray: # (H,W) whole numbers of at least 0; bright is dense
+) -> np.ndarray: # (H,W) whole numbers from 0; bright is dense
     "The pixels of a mammogram in DICOM"
     return open_dicom(path, voi).pixels
 
@@ -552,15 +535,15 @@ def read_header(
         text = lambda keyword: _known(ds, keyword, _text) or None
         found = {c: text(k) for c, k in _TEXTS.items()}
         found |= {c: _known(ds, k, float) for c, k in _NUMBERS.items()}
-        found |= dict(laterality=text("ImageLaterality") or text("Laterality"))
-        found |= dict(view=_view(ds), pixel_mm=pixel_side(ds, ds.notes))
-        return dict(found, notes=ds.notes)
+        return found | dict(
+            laterality=text("ImageLaterality") or text("Laterality"),
+            view=_view(ds), pixel_mm=pixel_side(ds, ds.notes), notes=ds.notes)
 
 # %% ../nbs/00e_pixels.ipynb #087d5fa3
 PICTURES = (".png", ".pgm", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 
 def _one_channel(img, colours):
-    "(H,W) values of a picture with one or three colours; further channels are dropped"
+    "(H,W) values of a picture with one or three colours and perhaps further channels"
     if img.ndim == 2: return img
     if colours not in (1, 3) or img.ndim != 3:
         raise ValueError(f"its pixels have the shape {img.shape}, "
@@ -575,7 +558,7 @@ def _by_pillow(path, head):
     "A picture that Pillow reads without loss"
     most = _greatest(head)
     with Image.open(path) as im:
-        if getattr(im, "n_frames", 1) > 1: _check_pages(im.n_frames)
+        _check_pages(getattr(im, "n_frames", 1))
         grey = im.mode in ("L", "I", "F") or im.mode.startswith("I;16")
         img = np.asarray(im if grey else im.convert("L"))
     if head[:2] in (b"P3", b"P6") and most > 255:
@@ -603,7 +586,8 @@ def _check_size(rows, cols):
 def _deep_png(path, head):
     w, h = (int.from_bytes(head[at:at+4], "big") for at in (16, 20))
     _check_size(h, w)
-    return _one_channel(_codec("png_decode", Path(path).read_bytes()), 3 if head[25] & 2 else 1)
+    img = _imagecodecs().png_decode(Path(path).read_bytes())
+    return _one_channel(img, 3 if head[25] & 2 else 1)
 
 def _deep_jpeg(path, head):
     frame = Path(path).read_bytes()
@@ -615,7 +599,7 @@ def _deep_jpeg(path, head):
 def _page_pixels(page):
     try: return page.asarray()
     except (ImportError, ValueError):
-        _need_imagecodecs()    # for its compression
+        _imagecodecs() # for its compression
         raise
 
 # %% ../nbs/00e_pixels.ipynb #34193b74
@@ -632,7 +616,7 @@ def _deep_tiff(path, head):
     if img.dtype.kind != "u":
         raise ValueError("white is zero, and its values have a sign or fractions: "
                          "black is not known")
-    white = (1 << int(img.max()).bit_length())-1    # of the smallest scale for its values
+    white = (1 << int(img.max()).bit_length())-1 # of the smallest scale for its values
     return (white-img).astype(img.dtype)
 
 # %% ../nbs/00e_pixels.ipynb #reader0f
@@ -645,7 +629,7 @@ def _reader_of(path, head):
     try:
         with Image.open(path) as im:
             bits, white, channels = (im.tag_v2.get(k, (1,)) for k in (258, 262, 277))
-    except Exception: return _deep_tiff                # Pillow does not know all kinds
+    except Exception: return _deep_tiff # Pillow does not know all kinds
     deep = np.max(bits) > 8 and (white == 0 or np.max(channels) > 1)
     return _deep_tiff if deep else _by_pillow
 
@@ -664,7 +648,7 @@ def read_picture(
 # %% ../nbs/00e_pixels.ipynb #eea17867
 def open_picture(
     path, # a DICOM file or a picture
-    voi=None, # number of the window or table of interest to apply; None for none
+    voi=None, # as in `open_dicom`
 ) -> Picture:
     "A mammogram from any file that this package can read"
     if Path(path).suffix.lower() in PICTURES: return Picture(read_picture(path))
@@ -675,7 +659,7 @@ def whole_numbers(
     img:np.ndarray, # pixel values of any type
     file, # their file, for the error
 ) -> np.ndarray: # (H,W) uint8 or uint16
-    "Pixel values as whole numbers; an error where they are none"
+    "Pixel values as whole numbers, or an error"
     if img.ndim != 2 or not img.size:
         raise ValueError(f"{file} has the shape {img.shape}, a mammogram has rows and columns")
     if img.dtype in (np.uint8, np.uint16): return img

@@ -14,9 +14,9 @@ from dataclasses import dataclass, fields, replace
 from .core import check_choice, check_number, ParameterError
 
 # %% ../nbs/00a_presets.ipynb #ba6ea84a
-MASKS = ("nonzero", "otsu")          # how the breast is found
-NORMALISED = ("minmax", "percentile", "window", "landmarks")   # how grey levels become 8-bit
-PRECISIONS = ("auto", "float32", "bf16")                       # of a training
+MASKS = ("nonzero", "otsu") # how the breast is found
+NORMALISED = ("minmax", "percentile", "window", "landmarks") # how grey levels become 8-bit
+PRECISIONS = ("auto", "float32", "bf16") # of a training
 
 # %% ../nbs/00a_presets.ipynb #4cf1fd12
 PHANTOM_KINDS = ("mass", "calcification", "mass with calcification")
@@ -26,32 +26,32 @@ MARGINS = ("well_defined", "ill_defined", "spiculated")
 @dataclass(frozen=True)
 class PhantomSpec:
     "What a phantom archive contains and how its mammograms look"
-    patients:int = 320                  # number of women
-    breasts:int = 1                     # breasts per woman: 1 (left or right at random) or 2
-    views:tuple = ("CC", "MLO")         # views of each breast
-    lesion_free:float = .125            # share of breasts without a lesion
-    lesions_per_breast:tuple = (1, 3)   # fewest and most lesions in a breast that has any
-    kinds:tuple = (.86, .07, .07)       # shares of `PHANTOM_KINDS`
-    margins:tuple = (.3, .4, .3)        # shares of `MARGINS` among masses
-    rows:int = 832                      # image height, pixels
-    cols:int = 640                      # image width, pixels
-    pixel_mm:float = .28                # side of a pixel, mm
-    bits:int = 12                       # bits of a grey level (of 16 stored)
-    mass_mm:tuple = (5., 32.)           # smallest and largest diameter of a mass, mm
-    mass_median_mm:float = 13.          # median diameter of a mass, mm
-    mass_spread:float = .45             # standard deviation of the logarithm of diameters
-    cluster_mm:tuple = (5., 15.)        # smallest and largest calcification cluster, mm
-    mass_contrast:tuple = (230., 500.)  # faintest and strongest mass, grey levels
-    calcification_contrast:tuple = (400., 1400.)   # faintest and brightest speck, grey levels
-    density:tuple = (.1, .7)            # least and largest share of dense tissue
-    texture:float = 160.                # standard deviation of tissue texture, grey levels
-    exponent:float = 3.                 # power falls as 1/frequency^exponent
-    noise:float = 14.                   # standard deviation of quantum noise, grey levels
+    patients:int = 320 # number of women
+    breasts:int = 1 # breasts per woman: 1 (left or right at random) or 2
+    views:tuple = ("CC", "MLO") # views of each breast
+    lesion_free:float = .125 # share of breasts without a lesion
+    lesions_per_breast:tuple = (1, 3) # fewest and most lesions in a breast that has any
+    kinds:tuple = (.86, .07, .07) # shares of `PHANTOM_KINDS`
+    margins:tuple = (.3, .4, .3) # shares of `MARGINS` among masses
+    rows:int = 832 # image height, pixels
+    cols:int = 640 # image width, pixels
+    pixel_mm:float = .28 # side of a pixel, mm
+    bits:int = 12 # bits of a grey level (of 16 stored)
+    mass_mm:tuple = (5., 32.) # smallest and largest diameter of a mass, mm
+    mass_median_mm:float = 13. # median diameter of a mass, mm
+    mass_spread:float = .45 # standard deviation of the logarithm of diameters
+    cluster_mm:tuple = (5., 15.) # smallest and largest calcification cluster, mm
+    mass_contrast:tuple = (230., 500.) # faintest and strongest mass, grey levels
+    calcification_contrast:tuple = (400., 1400.) # faintest and brightest speck, grey levels
+    density:tuple = (.1, .7) # least and largest share of dense tissue
+    texture:float = 160. # standard deviation of tissue texture, grey levels
+    exponent:float = 3. # power falls as 1/frequency^exponent
+    noise:float = 14. # standard deviation of quantum noise, grey levels
 
 # %% ../nbs/00a_presets.ipynb #636c1349
 def check_spec(
-    spec:PhantomSpec    # the specification to check
-) -> PhantomSpec:       # the same, if it can be simulated
+    spec:PhantomSpec # the specification to check
+) -> PhantomSpec: # the same, if it can be simulated
     "Refuse a specification that cannot be simulated, naming the field to change"
     def _need(ok, field, why):
         if not ok:
@@ -83,7 +83,7 @@ PHANTOMS = dict(
                       pixel_mm=.07, noise=40.))
 
 def phantom_spec(
-    name:str    # `smoke`, `demo` or `paper`
+    name:str # `smoke`, `demo` or `paper`
 ) -> PhantomSpec:
     "The specification of a preset"
     if name in PHANTOMS: return check_spec(PHANTOMS[name])
@@ -94,18 +94,18 @@ def phantom_spec(
 @dataclass(frozen=True)
 class PrepareConfig:
     "How patches are cut; the defaults are the paper's except for `normals`"
-    size:int = 128               # side of a stored patch, pixels
-    normals:str = "matched"      # `matched` to lesion sizes, or `native`: at `size` (paper)
-    normals_per_image:int = 10   # normal patches per image, at most
-    draws:int = 100              # random boxes per round
-    rounds:int = 5               # rounds per image
-    max_side:int = 750           # larger lesions are left out, pixels
-    min_side:int = 2             # smaller lesions are left out, pixels
-    margin:float = 0.            # tissue around a lesion's box, as a share of its sides
-    min_levels:int = 30          # fewest grey levels, of 256, in a normal patch
-    mask:str = ""                # one of `MASKS`; empty for the one that suits the archive
-    voi:int = -1                 # which window or table of the file is applied; -1: none (paper)
-    version:int = 3              # raised when the same settings give other patches
+    size:int = 128 # side of a stored patch, pixels
+    normals:str = "matched" # `matched` to lesion sizes, or `native`: at `size` (paper)
+    normals_per_image:int = 10 # normal patches per image, at most
+    draws:int = 100 # random boxes per round
+    rounds:int = 5 # rounds per image
+    max_side:int = 750 # larger lesions are left out, pixels
+    min_side:int = 2 # smaller lesions are left out, pixels
+    margin:float = 0. # tissue around a lesion's box, as a share of its sides
+    min_levels:int = 30 # fewest grey levels, of 256, in a normal patch
+    mask:str = "" # one of `MASKS`; empty for the one that suits the archive
+    voi:int = -1 # which window or table of the file is applied; -1: none (paper)
+    version:int = 3 # raised when the same settings give other patches
 
     def __post_init__(self):
         check_choice("normals", self.normals, ("matched", "native"))
@@ -124,8 +124,8 @@ PREPARE = dict(
     smoke=PrepareConfig(normals_per_image=15))
 
 def prepare_config(
-    preset:str="demo",   # `paper`, `demo` or `smoke`
-    **limits             # fields of `PrepareConfig` to change; None or "" leaves the preset's
+    preset:str="demo", # `paper`, `demo` or `smoke`
+    **limits # fields of `PrepareConfig` to change; None or "" leaves the preset's
 ) -> PrepareConfig:
     "A preset's way of cutting patches, with some fields changed"
     known = [f.name for f in fields(PrepareConfig)]
@@ -136,7 +136,7 @@ def prepare_config(
 
 # %% ../nbs/00a_presets.ipynb #3f1c25f1
 def check_gan(
-    config    # a `GANConfig`
+    config # a `GANConfig`
 ):
     "Refuse settings that cannot be trained with"
     for name in ("base", "nz", "batch", "epochs", "threads", "penalty_every"):
@@ -159,36 +159,36 @@ def check_gan(
 @dataclass(frozen=True)
 class GANConfig:
     "How a DCGAN is trained; the defaults are the paper's"
-    base:int = 45                # channels of the widest layer, see `Generator`
-    nz:int = 200                 # length of the noise vector
-    first_kernel:int = 4         # of D: 4 (code) or 6 (text)
-    batch:int = 64               # patches per step
-    epochs:int = 1000            # passes over the real patches
-    steps:int = 0                # above 0: at least this many steps, instead of `epochs`
-    lr_g:float = 4e-4            # learning rate of G (Adam)
-    lr_d:float = 2e-4            # learning rate of D (Adam)
-    beta1:float = 0.             # Adam
-    beta2:float = .99            # Adam: .99 (text) or .999 (code)
-    decay:float = .99            # factor of both learning rates,
-    decay_g:int = 10             # applied every so many epochs to G
-    decay_d:int = 8              # and every so many epochs to D
-    smooth:tuple = (.7, 1.)      # range of the real label, drawn once per epoch
-    flips:bool|str = True        # both axes, p = 0.5 each; `vertical` for one
-    jitter:float = 0.            # half the range of brightness and contrast changes
-    precision:str = "auto"       # one of `PRECISIONS`
-    threads:int = 1              # torch threads; part of the result's identity
-    penalty:float = 0.           # weight of R1, the squared gradient of D at real patches
-    penalty_every:int = 1        # steps between penalties, each weighted by this number
-    norm:str = "batch"           # of D: `batch` (paper) or `none`
-    augment:tuple = ()           # before D, some of `translation`, `brightness`
-    ema:float = 0.               # decay of the moving average of G; 0: no average
-    classes:tuple = ()           # of a conditional GAN, see `condition_classes`
-    kernel:int = 6               # of D, between the first layer and the last
-    wavelets:bool = False        # G and D work on whitened Haar bands
-    batch_spread:bool = False    # D sees the standard deviation over the batch
-    modulation:bool = False      # the noise scales and shifts each map of G
-    grain:bool = False           # additional noise for each point of G's widest maps
-    cooling:float = 0.           # final share of training in which both rates fall to 0
+    base:int = 45 # channels of the widest layer, see `Generator`
+    nz:int = 200 # length of the noise vector
+    first_kernel:int = 4 # of D: 4 (code) or 6 (text)
+    batch:int = 64 # patches per step
+    epochs:int = 1000 # passes over the real patches
+    steps:int = 0 # above 0: at least this many steps, instead of `epochs`
+    lr_g:float = 4e-4 # learning rate of G (Adam)
+    lr_d:float = 2e-4 # learning rate of D (Adam)
+    beta1:float = 0. # Adam
+    beta2:float = .99 # Adam: .99 (text) or .999 (code)
+    decay:float = .99 # factor of both learning rates,
+    decay_g:int = 10 # applied every so many epochs to G
+    decay_d:int = 8 # and every so many epochs to D
+    smooth:tuple = (.7, 1.) # range of the real label, drawn once per epoch
+    flips:bool|str = True # both axes, p = 0.5 each; `vertical` for one
+    jitter:float = 0. # half the range of brightness and contrast changes
+    precision:str = "auto" # one of `PRECISIONS`
+    threads:int = 1 # torch threads; part of the result's identity
+    penalty:float = 0. # weight of R1, the squared gradient of D at real patches
+    penalty_every:int = 1 # steps between penalties, each weighted by this number
+    norm:str = "batch" # of D: `batch` (paper) or `none`
+    augment:tuple = () # before D, some of `translation`, `brightness`
+    ema:float = 0. # decay of the moving average of G; 0: no average
+    classes:tuple = () # of a conditional GAN, see `condition_classes`
+    kernel:int = 6 # of D, between the first layer and the last
+    wavelets:bool = False # G and D work on whitened Haar bands
+    batch_spread:bool = False # D sees the standard deviation over the batch
+    modulation:bool = False # the noise scales and shifts each map of G
+    grain:bool = False # additional noise for each point of G's widest maps
+    cooling:float = 0. # final share of training in which both rates fall to 0
 
     def __post_init__(self):
         for name in ("augment", "classes", "smooth"):
@@ -198,12 +198,12 @@ class GANConfig:
 
 # %% ../nbs/00a_presets.ipynb #8ceaa5ca
 BEST = dict(
-    nz=128, wavelets=True, modulation=True, grain=True,        # G
-    kernel=4, norm="none", batch_spread=True,                  # D
-    smooth=(1., 1.), penalty=.5, penalty_every=4,              # logistic loss with R1
-    lr_g=8e-4, lr_d=8e-4, beta2=.999, decay=1., cooling=1.,    # Adam, rates falling to 0
-    flips="vertical", augment=("translation", "brightness"),   # of what D sees
-    ema=.9995)                                                 # average of G
+    nz=128, wavelets=True, modulation=True, grain=True, # G
+    kernel=4, norm="none", batch_spread=True, # D
+    smooth=(1., 1.), penalty=.5, penalty_every=4, # logistic loss with R1
+    lr_g=8e-4, lr_d=8e-4, beta2=.999, decay=1., cooling=1., # Adam, rates falling to 0
+    flips="vertical", augment=("translation", "brightness"), # of what D sees
+    ema=.9995) # average of G
 
 GANS = dict(
     paper=GANConfig(),
@@ -216,7 +216,7 @@ RECIPES = dict(paper=GANS, best=dict(
     smoke=replace(GANS["smoke"], **BEST)))
 
 # %% ../nbs/00a_presets.ipynb #5d2392cf
-SIMULATED_WITH = dict(paper="paper", demo="best", smoke="best")    # recipe of Figures 2, 5, 6
+SIMULATED_WITH = dict(paper="paper", demo="best", smoke="best") # recipe of Figures 2, 5, 6
 SIMULATIONS = {preset: replace(RECIPES[recipe][preset], threads=2 if preset == "demo" else 1)
                for preset, recipe in SIMULATED_WITH.items()}
 
@@ -226,21 +226,21 @@ NETWORKS = ("paper", "resnet18", "efficientnet", "resnet18-imagenet")
 @dataclass(frozen=True)
 class ClassifierConfig:
     "How a classifier is trained; the defaults are the paper's"
-    channels:tuple = (9, 18, 36, 72, 90)   # of the convolutions
-    batch:int = 64                  # patches per step
-    epochs:int = 20                 # at most
-    patience:int = 0                # above 0: epochs without a better validation F1
-    min_steps:int = 0               # no early stop before so many steps
-    lr:float = 2e-4                 # learning rate (Adam)
-    decay:float = .95               # of the learning rate, per epoch
-    weight_decay:float = 5e-4       # L2 penalty, as in torch's Adam
-    threshold:float = .5            # scores above it are called lesions
-    precision:str = "auto"          # one of `PRECISIONS`
-    threads:int = 1                 # torch threads; part of the result's identity
-    network:str = "paper"           # one of `NETWORKS`
-    threshold_rule:str = "fixed"    # `fixed`, or `validation`: best F1 on validation patches
-    head_epochs:int = 5             # of a pretrained network: epochs that train its head alone
-    finetune:float = .1             # factor of the learning rate after them
+    channels:tuple = (9, 18, 36, 72, 90) # of the convolutions
+    batch:int = 64 # patches per step
+    epochs:int = 20 # at most
+    patience:int = 0 # above 0: epochs without a better validation F1
+    min_steps:int = 0 # no early stop before so many steps
+    lr:float = 2e-4 # learning rate (Adam)
+    decay:float = .95 # of the learning rate, per epoch
+    weight_decay:float = 5e-4 # L2 penalty, as in torch's Adam
+    threshold:float = .5 # scores above it are called lesions
+    precision:str = "auto" # one of `PRECISIONS`
+    threads:int = 1 # torch threads; part of the result's identity
+    network:str = "paper" # one of `NETWORKS`
+    threshold_rule:str = "fixed" # `fixed`, or `validation`: best F1 on validation patches
+    head_epochs:int = 5 # of a pretrained network: epochs that train its head alone
+    finetune:float = .1 # factor of the learning rate after them
 
     def __post_init__(self):
         check_choice("network", self.network, NETWORKS)
@@ -261,14 +261,14 @@ CLASSIFIERS = dict(
 @dataclass(frozen=True)
 class StudyConfig:
     "How experiments are run; the defaults are the paper's except for `split`"
-    gan:GANConfig = GANConfig(jitter=.1)              # of the synthetic lesions
-    classifier:ClassifierConfig = ClassifierConfig()  # of lesions and normal tissue
-    fakes:float = 1.5          # fakes per real lesion
-    imbalance:int = 10         # normal patches per real lesion
-    parts:int = 3              # folds
-    valid:float = .066         # share of patches for validation
-    split:str = "patient"      # `patient`, or `patch` (paper)
-    normalise:str = "minmax"   # one of `NORMALISED`; `minmax` is the paper's
+    gan:GANConfig = GANConfig(jitter=.1) # of the synthetic lesions
+    classifier:ClassifierConfig = ClassifierConfig() # of lesions and normal tissue
+    fakes:float = 1.5 # fakes per real lesion
+    imbalance:int = 10 # normal patches per real lesion
+    parts:int = 3 # folds
+    valid:float = .066 # share of patches for validation
+    split:str = "patient" # `patient`, or `patch` (paper)
+    normalise:str = "minmax" # one of `NORMALISED`; `minmax` is the paper's
 
     def __post_init__(self):
         check_number("fakes", self.fakes, low=.001, whole=False)
@@ -283,19 +283,19 @@ STUDIES = dict(
     paper=StudyConfig(split="patch"),
     demo=StudyConfig(replace(GANS["demo"], jitter=.1), CLASSIFIERS["demo"], valid=.1),
     smoke=StudyConfig(GANS["smoke"], CLASSIFIERS["smoke"], imbalance=4, valid=.15))
-SIZES = dict(paper=500, demo=500, smoke=8)    # k of Figures 3, 5 and 6, and the default size
+SIZES = dict(paper=500, demo=500, smoke=8) # k of Figures 3, 5 and 6, and the default size
 
 # %% ../nbs/00a_presets.ipynb #51621616
 def own_threshold(
-    config:StudyConfig    # settings of a study
+    config:StudyConfig # settings of a study
 ) -> StudyConfig:
     "The same study, with each classifier's threshold chosen on validation patients"
     return replace(config, classifier=replace(config.classifier, threshold_rule="validation"))
 
 def with_recipe(
-    config:StudyConfig,   # settings of a study
-    preset:str,           # gives the size of the GAN and the length of its training
-    recipe:str            # one of `RECIPES`
+    config:StudyConfig, # settings of a study
+    preset:str, # gives the size of the GAN and the length of its training
+    recipe:str # one of `RECIPES`
 ) -> StudyConfig:
     "The same study with a GAN of another recipe"
     presets = RECIPES[check_choice("gan", recipe, RECIPES)]

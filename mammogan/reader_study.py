@@ -25,9 +25,9 @@ from .public_archives import read_text_table
 
 # %% ../nbs/03a_reader_study.ipynb #aaf5a89e
 def study_pictures(
-    name:str,         # the parameter's name, for messages: `real` or `fake`
-    folder,           # the folder of a PatchSet, or a folder of pictures, searched recursively
-    kind:str="any"    # lesions of a PatchSet: a kind, `both` or `any`
+    name:str, # the parameter's name, for messages: `real` or `fake`
+    folder, # the folder of a PatchSet, or a folder of pictures, searched recursively
+    kind:str="any" # lesions of a PatchSet: a kind, `both` or `any`
 ) -> Pictures:
     "Pictures that a study can draw from, read one at a time"
     if not str(folder):
@@ -46,9 +46,9 @@ def study_pictures(
 
 # %% ../nbs/03a_reader_study.ipynb #f7cb86f8
 def turns(
-    patients:list,   # the patient of each picture; empty for a patient of its own
-    rng              # a NumPy generator
-) -> list:           # the number of each picture
+    patients:list, # the patient of each picture; empty for a patient of its own
+    rng # a NumPy generator
+) -> list: # the number of each picture
     "A random order of pictures in which patients take turns"
     mixed = rng.permutation(len(patients))
     patient = pd.Series([patients[i] or int(i) for i in mixed], dtype=object)
@@ -63,11 +63,11 @@ def _fitted(img, size):
 # %% ../nbs/03a_reader_study.ipynb #6c6003c0
 def draw_pictures(
     pictures:Pictures, # what to draw from
-    n:int,             # how many are wanted
-    size:int,          # side to which they are resized, in pixels
-    rng,               # a NumPy generator
-    seen:set           # bytes of the pictures drawn before; those drawn now are added
-):                     # (n,size,size) uint8, their numbers, how many were resized, (name, reason) of those left out
+    n:int, # how many are wanted
+    size:int, # side to which they are resized, in pixels
+    rng, # a NumPy generator
+    seen:set # bytes of the pictures drawn before; those drawn now are added
+): # (n,size,size) uint8, their numbers, how many were resized, (name, reason) of those left out
     "Draw different pictures; one that cannot be used is left out and replaced"
     pixels, chosen, resized, left_out = [], [], 0, []
     for i in turns(pictures.patients, rng):
@@ -88,8 +88,8 @@ def draw_pictures(
 
 # %% ../nbs/03a_reader_study.ipynb #93c892b3
 def opaque_names(
-    n:int,   # how many
-    rng      # a NumPy generator
+    n:int, # how many
+    rng # a NumPy generator
 ) -> list:
     "Different names of five consonants"
     names = {}
@@ -98,7 +98,7 @@ def opaque_names(
     return list(names)
 
 # %% ../nbs/03a_reader_study.ipynb #a0fdd667
-LEAST = 10   # patches in the smallest study
+LEAST = 10 # patches in the smallest study
 
 def _too_few(n, truth, found, left_out):
     why = ""
@@ -109,12 +109,12 @@ def _too_few(n, truth, found, left_out):
 
 # %% ../nbs/03a_reader_study.ipynb #1eacf571
 def draw_study(
-    real:Pictures,  # pictures of real lesions
-    fake:Pictures,  # pictures of fakes
-    n:int=100,      # patches, half of them real
-    seed:int=0,     # the same seed gives the same study
-    size:int=128    # side of a patch, in pixels
-) -> dict:          # `pixels` (n,size,size), `key` (a DataFrame), `id`, `resized`, `left_out`
+    real:Pictures, # pictures of real lesions
+    fake:Pictures, # pictures of fakes
+    n:int=100, # patches, half of them real
+    seed:int=0, # the same seed gives the same study
+    size:int=128 # side of a patch, in pixels
+) -> dict: # `pixels` (n,size,size), `key` (a DataFrame), `id`, `resized`, `left_out`
     "A balanced set of patches in random order"
     for name, value, low in ("n", n, LEAST), ("seed", seed, 0), ("size", size, 8):
         check_number(name, value, low=low)
@@ -140,7 +140,7 @@ def draw_study(
 
 # %% ../nbs/03a_reader_study.ipynb #e874001d
 def png_text(
-    pixels:np.ndarray   # (H,W) uint8
+    pixels:np.ndarray # (H,W) uint8
 ) -> str:
     "A PNG file of pixels and nothing else, as base64 text"
     file = io.BytesIO()
@@ -148,11 +148,11 @@ def png_text(
     return base64.b64encode(file.getvalue()).decode()
 
 # %% ../nbs/03a_reader_study.ipynb #bec2341b
-RULER = np.arange(256, dtype=np.uint8).reshape(16, 16)   # every grey level once
+RULER = np.arange(256, dtype=np.uint8).reshape(16, 16) # every grey level once
 
 def page_content(
-    study:dict,   # from `draw_study`
-    title:str     # title of the page
+    study:dict, # from `draw_study`
+    title:str # title of the page
 ) -> str:
     "The study as JSON that is safe inside HTML"
     patches = [dict(id=i, png=png_text(p)) for i, p in zip(study["key"].patch, study["pixels"])]
@@ -161,9 +161,9 @@ def page_content(
 
 # %% ../nbs/03a_reader_study.ipynb #3b760e87
 def study_page(
-    study:dict,                      # from `draw_study`
-    title:str="Real or fake?"        # title of the page
-) -> str:                            # HTML
+    study:dict, # from `draw_study`
+    title:str="Real or fake?" # title of the page
+) -> str: # HTML
     "The whole page of a study"
     page = resources.files("mammogan").joinpath("reader_page.html").read_text(encoding="utf-8")
     parts = dict(TITLE=html.escape(title), STUDY=page_content(study, title))
@@ -171,15 +171,15 @@ def study_page(
 
 # %% ../nbs/03a_reader_study.ipynb #0f95cec8
 def make_study(
-    real:str="",            # the real side: a folder that mammogan_prepare made, or a folder of pictures
-    fake:str="",            # the fake side: a folder of pictures, as mammogan_generate writes them, or a PatchSet's
-    n:int=100,              # patches, half of them real
-    seed:int=0,             # the same seed gives the same bytes
-    out:str="study.html",   # the page; its key is written next to it
-    title:str="Real or fake?",  # title of the page
-    kind:str="any",         # lesions of a PatchSet: `mass`, `calcification`, `asymmetry`, `distortion`, `both` or `any`
-    size:int=128            # side of a patch in pixels; pictures of another size are resized
-) -> dict:                  # `page`, `key`, and counts
+    real:str="", # the real side: a folder that mammogan_prepare made, or a folder of pictures
+    fake:str="", # the fake side: a folder of pictures, as mammogan_generate writes them, or a PatchSet's
+    n:int=100, # patches, half of them real
+    seed:int=0, # the same seed gives the same bytes
+    out:str="study.html", # the page; its key is written next to it
+    title:str="Real or fake?", # title of the page
+    kind:str="any", # lesions of a PatchSet: `mass`, `calcification`, `asymmetry`, `distortion`, `both` or `any`
+    size:int=128 # side of a patch in pixels; pictures of another size are resized
+) -> dict: # `page`, `key`, and counts
     "Write the page of a reader study, and its key"
     page = Path(out).expanduser()
     if page.suffix.lower() not in (".html", ".htm"):
@@ -204,7 +204,7 @@ def make_study(
 
 # %% ../nbs/03a_reader_study.ipynb #d589e129
 def describe_study(
-    made:dict    # from `make_study`
+    made:dict # from `make_study`
 ) -> str:
     "What the person who runs a study should know"
     half, patients = made["patches"]//2, made["patients"]
@@ -224,9 +224,9 @@ def describe_study(
 
 # %% ../nbs/03a_reader_study.ipynb #8c3a36b3
 def share_interval(
-    right:int,    # successes
-    n:int         # trials
-) -> tuple:       # share, low and high; None without trials
+    right:int, # successes
+    n:int # trials
+) -> tuple: # share, low and high; None without trials
     "A share with its 95 % interval after Wilson"
     from scipy.stats import binomtest
     if not n: return None, None, None
@@ -234,8 +234,8 @@ def share_interval(
     return right/n, float(ends.low), float(ends.high)
 
 def half_width(
-    n:int,                # answers
-    accuracy:float=.5     # where the interval is widest
+    n:int, # answers
+    accuracy:float=.5 # where the interval is widest
 ) -> float:
     "Half the width of the 95 % interval of an accuracy"
     _, low, high = share_interval(round(accuracy*n), n)
@@ -243,9 +243,9 @@ def half_width(
 
 # %% ../nbs/03a_reader_study.ipynb #d3ffdb20
 def auc_interval(
-    real,    # (n,) confidences of real patches
-    fake     # (m,) confidences of fakes
-) -> tuple:  # AUC, low and high; None where a class has fewer than two answers
+    real, # (n,) confidences of real patches
+    fake # (m,) confidences of fakes
+) -> tuple: # AUC, low and high; None where a class has fewer than two answers
     "The area under the ROC curve, with its 95 % interval after DeLong on the logit scale"
     from scipy.special import expit, logit
     from scipy.stats import norm
@@ -270,18 +270,18 @@ def _kappas(counts, weights):
 
 # %% ../nbs/03a_reader_study.ipynb #de538d66
 def kappa_interval(
-    a,                 # (n,) answers of one reader, whole numbers
-    b,                 # (n,) answers of another reader to the same patches
-    weights=None,      # None, or `linear` for the steps of a scale
-    repeats:int=2000,  # bootstrap draws
-    seed:int=0         # seed of the bootstrap
-) -> tuple:            # kappa, low and high; None where a reader gave one answer only
+    a, # (n,) answers of one reader, whole numbers
+    b, # (n,) answers of another reader to the same patches
+    weights=None, # None, or `linear` for the steps of a scale
+    repeats:int=2000, # bootstrap draws
+    seed:int=0 # seed of the bootstrap
+) -> tuple: # kappa, low and high; None where a reader gave one answer only
     "Cohen's kappa, with a 95 % interval from a bootstrap over patches"
     from sklearn.metrics import confusion_matrix
     a, b = np.asarray(a, int), np.asarray(b, int)
     if not len(a) or min(len(set(a)), len(set(b))) < 2:
         return None, None, None
-    labels = np.arange(min(a.min(), b.min()), max(a.max(), b.max())+1)     # steps that nobody chose, too
+    labels = np.arange(min(a.min(), b.min()), max(a.max(), b.max())+1) # steps that nobody chose, too
     counts = confusion_matrix(a, b, labels=labels)
     rng = seeded_rng(seed, "kappa")
     drawn = rng.multinomial(len(a), counts.ravel()/len(a), size=repeats).reshape(-1, *counts.shape)
@@ -304,8 +304,8 @@ def _some(patches): return ", ".join(sorted(set(patches))[:3])
 
 # %% ../nbs/03a_reader_study.ipynb #cf7443a6
 def read_key(
-    path           # the key that `make_study` wrote
-) -> pd.Series:    # `real` or `fake`, indexed by patch
+    path # the key that `make_study` wrote
+) -> pd.Series: # `real` or `fake`, indexed by patch
     "Read which patches are real"
     truth = _table(path, "patch truth", "the key of a reader study").set_index("patch").truth
     if bad := set(truth)-{"real", "fake"}:
@@ -363,9 +363,9 @@ def _answers(path, truth):
 
 # %% ../nbs/03a_reader_study.ipynb #3d9ac0d6
 def read_answers(
-    files,             # paths of the tables that the page saved
-    truth:pd.Series    # from `read_key`
-) -> pd.DataFrame:     # one row per answer: reader, experience, patch, answer, confidence, seconds, file, truth
+    files, # paths of the tables that the page saved
+    truth:pd.Series # from `read_key`
+) -> pd.DataFrame: # one row per answer: reader, experience, patch, answer, confidence, seconds, file, truth
     "Read the answers of all readers"
     table = pd.concat([_answers(path, truth) for path in files], ignore_index=True)
     for name, file in table.groupby("reader").file:
@@ -386,9 +386,9 @@ def _with_ends(**intervals):
 
 # %% ../nbs/03a_reader_study.ipynb #5551567e
 def reader_score(
-    rows:pd.DataFrame,   # the answers of one reader, from `read_answers`
-    patches:int          # patches in the study
-) -> dict:               # numbers, with `_low` and `_high` for those that have an interval
+    rows:pd.DataFrame, # the answers of one reader, from `read_answers`
+    patches:int # patches in the study
+) -> dict: # numbers, with `_low` and `_high` for those that have an interval
     "Score one reader"
     right, fake = rows.answer == rows.truth, rows.truth == "fake"
     numbers = _with_ends(accuracy=share_interval(right.sum(), len(rows)),
@@ -401,8 +401,8 @@ def reader_score(
 
 # %% ../nbs/03a_reader_study.ipynb #0833228b
 def agreements(
-    answers:pd.DataFrame   # from `read_answers`
-) -> list:                 # a dict for each pair: `readers`, `patches`, `kappa`, `kappa_confidence`
+    answers:pd.DataFrame # from `read_answers`
+) -> list: # a dict for each pair: `readers`, `patches`, `kappa`, `kappa_confidence`
     "How well each pair of readers agrees, on the patches that both answered"
     found, wide = [], answers.pivot(index="patch", columns="reader", values="confidence").sort_index()
     for a, b in itertools.combinations(wide, 2):
@@ -413,15 +413,15 @@ def agreements(
     return found
 
 # %% ../nbs/03a_reader_study.ipynb #5162383e
-PUBLISHED = [     # arXiv 1911.12850: OPTIMAM masses, the paper's generator
+PUBLISHED = [ # arXiv 1911.12850: OPTIMAM masses, the paper's generator
     dict(reader="published, radiologist 1", experience="7", accuracy=.48, auc=.56),
     dict(reader="published, radiologist 2", experience="25", accuracy=.61, auc=.45)]
 
 # %% ../nbs/03a_reader_study.ipynb #a7c3e07b
 def score_study(
-    key:str="",   # the key that was written next to the page
-    answers=()    # paths of the tables that readers saved
-) -> dict:        # `readers`, `agreement`, `published`, `patches`
+    key:str="", # the key that was written next to the page
+    answers=() # paths of the tables that readers saved
+) -> dict: # `readers`, `agreement`, `published`, `patches`
     "Score the answers of a reader study"
     if not key:
         raise ParameterError("key is empty: give the file that was made "
@@ -458,7 +458,7 @@ def _score_row(row):
 
 # %% ../nbs/03a_reader_study.ipynb #bd142ecb
 def describe_score(
-    scores:dict    # from `score_study`
+    scores:dict # from `score_study`
 ) -> str:
     "The scores and the published ones, as a table with notes"
     table = pd.DataFrame([_score_row(r) for r in scores["readers"]+scores["published"]])

@@ -10,8 +10,8 @@ import numpy as np
 
 # %% ../nbs/00j_spectra.ipynb #7572a2d6
 def power_spectra(
-    pixels:np.ndarray    # (N,S,S) uint8
-) -> np.ndarray:         # (N,S,S//2+1) power, rows and columns by frequency as in numpy.fft.rfft2
+    pixels:np.ndarray # (N,S,S) uint8
+) -> np.ndarray: # (N,S,S//2+1) power, rows and columns by frequency as in numpy.fft.rfft2
     "Power spectra of patches, under a Hann window"
     h, w = pixels.shape[1:]
     window = (np.hanning(h+1)[:h, None]*np.hanning(w+1)[None, :w]).astype(np.float32)
@@ -24,17 +24,17 @@ def power_spectra(
 
 # %% ../nbs/00j_spectra.ipynb #17cbeb93
 def frequencies(
-    shape:tuple        # of a patch: rows, columns
-) -> np.ndarray:       # (S,S//2+1) cycles per pixel
+    shape:tuple # of a patch: rows, columns
+) -> np.ndarray: # (S,S//2+1) cycles per pixel
     "Radial frequencies of `power_spectra`"
     return np.hypot(np.fft.rfftfreq(shape[1])[None], np.fft.fftfreq(shape[0])[:, None])
 
 # %% ../nbs/00j_spectra.ipynb #f8c35746
 def spectral_slopes(
-    power:np.ndarray,    # (N,H,W) power spectra
-    radial:np.ndarray,   # (H,W) radial frequency of each value
-    edges:np.ndarray     # ascending frequencies that separate rings
-) -> np.ndarray:         # (N,) exponents, about -3 for mammograms
+    power:np.ndarray, # (N,H,W) power spectra
+    radial:np.ndarray, # (H,W) radial frequency of each value
+    edges:np.ndarray # ascending frequencies that separate rings
+) -> np.ndarray: # (N,) exponents, about -3 for mammograms
     "Slope of the logarithm of mean power in rings against the logarithm of frequency"
     ring = np.digitize(radial, edges)
     rings = [r for r in range(1, len(edges)) if (ring == r).any()]
@@ -44,8 +44,8 @@ def spectral_slopes(
 
 # %% ../nbs/00j_spectra.ipynb #7423f2cc
 def patch_slopes(
-    power:np.ndarray,   # from `power_spectra`
-    shape:tuple         # of the patches: rows, columns
-) -> np.ndarray:        # (N,)
+    power:np.ndarray, # from `power_spectra`
+    shape:tuple # of the patches: rows, columns
+) -> np.ndarray: # (N,)
     "Spectral slopes of patches, from 3 cycles per patch to .45 per pixel"
     return spectral_slopes(power, frequencies(shape), np.geomspace(3/min(shape), .45, 13))

@@ -14,10 +14,10 @@ from .core import check_number, seeded_rng
 
 # %% ../nbs/00b_statistics.ipynb #8c0b0002
 def held_out(
-    patients,  # (N,) the patient of each row
-    shares,    # of the patients, one for each group
-    rng        # NumPy generator that draws them
-) -> list:     # for each group, (N,) whether a row belongs to it
+    patients, # (N,) the patient of each row
+    shares, # of the patients, one for each group
+    rng # NumPy generator that draws them
+) -> list: # for each group, (N,) whether a row belongs to it
     "Groups of rows with random shares of the patients and no patient in common"
     patients = np.asarray(patients).astype(str)
     ids = rng.permutation(np.unique(patients))
@@ -26,10 +26,10 @@ def held_out(
 
 # %% ../nbs/00b_statistics.ipynb #46b5ab98
 def patient_draws(
-    patients,        # (N,) the patient of each patch
-    draws:int=1000,  # how often patients are drawn
-    seed:int=0       # of the draws
-) -> np.ndarray:     # (draws,N)
+    patients, # (N,) the patient of each patch
+    draws:int=1000, # how often patients are drawn
+    seed:int=0 # of the draws
+) -> np.ndarray: # (draws,N)
     "How often each patch counts when patients are drawn with replacement"
     ids, which = np.unique(np.asarray(patients).astype(str), return_inverse=True)
     counts = seeded_rng(seed, "bootstrap").multinomial(len(ids), np.full(len(ids), 1/len(ids)), size=draws)
@@ -50,37 +50,37 @@ def _auc(labels, scores, weights):
 
 # %% ../nbs/00b_statistics.ipynb #a34ac6c0
 def metric_draws(
-    labels,          # (N,) 1 for a lesion, 0 for normal tissue
-    scores,          # (N,)
-    weights,         # (draws,N) how often each patch counts, from `patient_draws`
-    threshold=.5,    # scores above it are called lesions
-    metric:str="f1"  # `f1` or `auc`
-) -> np.ndarray:     # (draws,)
+    labels, # (N,) 1 for a lesion, 0 for normal tissue
+    scores, # (N,)
+    weights, # (draws,N) how often each patch counts, from `patient_draws`
+    threshold=.5, # scores above it are called lesions
+    metric:str="f1" # `f1` or `auc`
+) -> np.ndarray: # (draws,)
     "A metric on each draw of patients"
     labels, scores = np.asarray(labels).astype(int), np.asarray(scores)
     return _f1(labels, scores, weights, threshold) if metric == "f1" else _auc(labels, scores, weights)
 
 def bootstrap_interval(
-    labels,           # (N,) 1 for a lesion, 0 for normal tissue
-    scores,           # (N,)
-    patients,         # (N,)
-    metric:str="f1",  # `f1` or `auc`
-    threshold=.5,     # scores above it are called lesions
-    draws:int=1000,   # of patients
-    seed:int=0        # of the draws
-) -> tuple:           # low, high
+    labels, # (N,) 1 for a lesion, 0 for normal tissue
+    scores, # (N,)
+    patients, # (N,)
+    metric:str="f1", # `f1` or `auc`
+    threshold=.5, # scores above it are called lesions
+    draws:int=1000, # of patients
+    seed:int=0 # of the draws
+) -> tuple: # low, high
     "The middle 95 % of a metric when patients are drawn with replacement"
     values = metric_draws(labels, scores, patient_draws(patients, draws, seed), threshold, metric)
     return tuple(float(v) for v in np.nanquantile(values, [.025, .975]))
 
 # %% ../nbs/00b_statistics.ipynb #2052593e
 def paired_bootstrap(
-    a:pd.DataFrame,      # scores of one mode: patient, label, score
-    b:pd.DataFrame,      # scores of another mode on the same test patches
-    draws:int=2000,      # of patients
-    seed:int=0,          # of the draws
-    thresholds=(.5, .5)  # scores above which `a` and `b` call a patch a lesion
-) -> dict:               # difference, low, high
+    a:pd.DataFrame, # scores of one mode: patient, label, score
+    b:pd.DataFrame, # scores of another mode on the same test patches
+    draws:int=2000, # of patients
+    seed:int=0, # of the draws
+    thresholds=(.5, .5) # scores above which `a` and `b` call a patch a lesion
+) -> dict: # difference, low, high
     "F1 of `b` minus F1 of `a`, with its middle 95 % over patients"
     if any(a[c].tolist() != b[c].tolist() for c in ("patient", "label")):
         raise ValueError("`a` and `b` hold scores of different patches and cannot be paired: "
@@ -99,10 +99,10 @@ def _runs(differences):
     return d, len(d)
 
 def corrected_t(
-    differences,           # (n,) one per run: two modes on the same fold and seed
-    test_share:float=1/3,  # share of the patches that a run tests on
-    train_share:float=.6   # share that it trains on
-) -> dict:                 # difference, low, high, p; NaN where all differences are equal
+    differences, # (n,) one per run: two modes on the same fold and seed
+    test_share:float=1/3, # share of the patches that a run tests on
+    train_share:float=.6 # share that it trains on
+) -> dict: # difference, low, high, p; NaN where all differences are equal
     "The corrected resampled t-test (Nadeau and Bengio 2003): mean difference, 95 % interval, p"
     from scipy import stats
     d, n = _runs(differences)
@@ -114,8 +114,8 @@ def corrected_t(
 
 # %% ../nbs/00b_statistics.ipynb #89c87c52
 def holm(
-    p             # (n,) p-values
-) -> np.ndarray:  # (n,) adjusted, in the same order
+    p # (n,) p-values
+) -> np.ndarray: # (n,) adjusted, in the same order
     "p-values adjusted for their number (Holm 1979)"
     p = np.asarray(p, float)
     order, adjusted = np.argsort(p, kind="stable"), np.empty(len(p))
@@ -124,8 +124,8 @@ def holm(
 
 # %% ../nbs/00b_statistics.ipynb #3a08d87e
 def effect_size(
-    differences  # (n,) one per run
-) -> float:      # NaN where all differences are equal
+    differences # (n,) one per run
+) -> float: # NaN where all differences are equal
     "The standardised mean of paired differences, with Hedges' correction for few runs"
     d, n = _runs(differences)
     sd = d.std(ddof=1)
@@ -133,8 +133,8 @@ def effect_size(
 
 # %% ../nbs/00b_statistics.ipynb #ba0b0ccf
 def sensitivity_at(
-    scores:pd.DataFrame,   # one row per test patch: label, score
-    specificity:float=.95  # share of normal patches to be called normal
+    scores:pd.DataFrame, # one row per test patch: label, score
+    specificity:float=.95 # share of normal patches to be called normal
 ) -> float:
     "The share of lesions found at a given specificity"
     check_number("specificity", specificity, low=0, high=1, whole=False)
@@ -149,9 +149,9 @@ def sensitivity_at(
 def _log_error(scores): return np.log(np.clip(1-np.asarray(scores, float), 1e-6, None))
 
 def learning_curve(
-    sizes,   # (n,) numbers of real lesions
-    scores   # (n,) the score of a run with each
-) -> tuple:  # (c, b): the error 1-score is c/size**b
+    sizes, # (n,) numbers of real lesions
+    scores # (n,) the score of a run with each
+) -> tuple: # (c, b): the error 1-score is c/size**b
     "A power law of the error over the training size, by least squares on logarithmic axes"
     x = np.log(np.asarray(sizes, float))
     if len(np.unique(x)) < 2: raise ValueError("A learning curve needs at least two sizes.")
@@ -159,9 +159,9 @@ def learning_curve(
     return float(np.exp(level)), float(-slope)
 
 def worth(
-    curve:tuple,  # (c, b) of ORG, from `learning_curve`
-    score         # a score, or (n,) scores
-):                # infinite where the curve does not fall
+    curve:tuple, # (c, b) of ORG, from `learning_curve`
+    score # a score, or (n,) scores
+): # infinite where the curve does not fall
     "The number of real lesions that reach a score by the curve"
     c, b = curve
     if b <= 0: return np.full(np.shape(score), np.inf)[()]
@@ -169,15 +169,15 @@ def worth(
 
 # %% ../nbs/00b_statistics.ipynb #d0274ea4
 def real_lesions_worth(
-    table:pd.DataFrame,   # one row per run: size, fold, seed, mode, and the metric; NaN is left out
-    mode:str,             # to be valued
-    size:int,             # its number of real lesions
-    metric:str="f1",      # column of the score
-    against="ORG",        # the mode of the learning curve
-    draws:int=2000,       # of runs
-    seed:int=0,           # of the draws
-    overlap:float=1/3/.6  # test share by train share, as in `corrected_t`; 0 for independent runs
-) -> dict:                # worth, low, high (numbers of real lesions), says, runs
+    table:pd.DataFrame, # one row per run: size, fold, seed, mode, and the metric; NaN is left out
+    mode:str, # to be valued
+    size:int, # its number of real lesions
+    metric:str="f1", # column of the score
+    against="ORG", # the mode of the learning curve
+    draws:int=2000, # of runs
+    seed:int=0, # of the draws
+    overlap:float=1/3/.6 # test share by train share, as in `corrected_t`; 0 for independent runs
+) -> dict: # worth, low, high (numbers of real lesions), says, runs
     "How many real lesions `against` needs to equal a mode, with a 95 % interval over runs"
     wide = table.pivot_table(index=["fold", "seed"], columns=["mode", "size"], values=metric)
     base, mine, runs = wide[against], wide[(mode, size)].values, len(wide)
