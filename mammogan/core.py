@@ -28,20 +28,21 @@ class ParameterError(ValueError):
 
 # %% ../nbs/00_core.ipynb #151657b9
 def check_choice(
-    name:str, # the parameter's name, as the user wrote it
+    name:str, # of the parameter, as the user wrote it
     value, # what was given
     allowed # the values that work
 ):
     "Return `value` if it is one of `allowed`, else stop with a list of them"
     if value in allowed: return value
-    raise ParameterError(f"{name}={value!r} is not known. Choose one of: {', '.join(map(str, allowed))}.")
+    known = ", ".join(map(str, allowed))
+    raise ParameterError(f"{name}={value!r} is not known. Choose one of: {known}.")
 
 # %% ../nbs/00_core.ipynb #514c7f5c
 def check_number(
-    name:str, # the parameter's name, as the user wrote it
+    name:str, # of the parameter, as the user wrote it
     value, # what was given
     low=1, # the smallest value that works
-    high=None, # the largest value that works, or None
+    high=None, # the largest value that works
     whole:bool=True # whether it must be an integer
 ):
     "Return `value` if it is a number from `low` to `high`, else stop"
@@ -49,7 +50,8 @@ def check_number(
     types = (int, np.integer) if whole else (int, float, np.number)
     good = isinstance(value, types) and not isinstance(value, bool)
     if good and value >= low and (high is None or value <= high): return value
-    raise ParameterError(f"{name}={value!r} cannot be used: it must be a {'whole '*whole}number {limits}.")
+    kind = "whole number" if whole else "number"
+    raise ParameterError(f"{name}={value!r} cannot be used: it must be a {kind} {limits}.")
 
 # %% ../nbs/00_core.ipynb #5e0d1c0b
 def how_many(
@@ -66,16 +68,16 @@ PRESETS = ("paper", "demo", "smoke")
 _plain_types = (str, int, float, bool, list, dict, type(None))
 
 def check_parameters(
-    namespace:dict, # the notebook's `globals()`, right after its parameters cell
-    known:str # the names of the notebook's parameters, separated by blanks
+    namespace:dict, # the notebook's `globals()`, right after its parameters
+    known:str # names of its parameters, separated by blanks
 ):
     "Stop at an unknown parameter, or at an impossible value of a shared one"
     known = known.split()
-    given = {k for k, v in namespace.items() if isinstance(v, _plain_types) and not k.startswith("_")}
+    given = {k for k, v in namespace.items() if isinstance(v, _plain_types) and k[0] != "_"}
     unknown = sorted(given - {*known, "In", "Out"})
-    if unknown and not namespace.get("_parameters_checked"):
-        raise ParameterError(f"This notebook has no parameter {', '.join(unknown)}. It has: {', '.join(known)}.")
-    namespace["_parameters_checked"] = True # when the cell runs again, the notebook has variables of its own
+    if unknown and not namespace.get("_parameters_checked"): raise ParameterError(
+        f"This notebook has no parameter {', '.join(unknown)}. It has: {', '.join(known)}.")
+    namespace["_parameters_checked"] = True # on a second run the notebook has variables of its own
     if "preset" in known: check_choice("preset", namespace["preset"], PRESETS)
     if "seed" in known: check_number("seed", namespace["seed"], low=0)
     for name in {"size", "workers", "seeds"} & set(known): check_number(name, namespace[name])
@@ -87,11 +89,11 @@ def _place(variable, default):
     return Path(given).expanduser().absolute() if given else default
 
 def home() -> Path:
-    "The folder of phantoms and caches: `MAMMOGAN_HOME`, or `mammogan` in the user's cache folder"
+    "The folder of phantoms and caches: `MAMMOGAN_HOME`, or the user's cache folder"
     return _place("MAMMOGAN_HOME", xdg_cache_home()/"mammogan")
 
 def runs_home() -> Path:
-    "The folder of the run store: `MAMMOGAN_RUNS`, or `mammogan/runs` in the user's data folder"
+    "The folder of the run store: `MAMMOGAN_RUNS`, or the user's data folder"
     return _place("MAMMOGAN_RUNS", xdg_data_home()/"mammogan"/"runs")
 
 # %% ../nbs/00_core.ipynb #717a08fe
@@ -108,7 +110,7 @@ def results_folder(
 def seed_for(
     seed:int, # the user's seed
     *purpose # words and numbers, e.g. `"phantom", 12, "CC"`
-) -> int: # a number from 0 to 2**63 - 1
+) -> int: # from 0 to 2**63 - 1
     "A separate seed for each purpose, the same on every machine"
     key = json.dumps([int(seed), *map(str, purpose)])
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
@@ -125,7 +127,7 @@ def seeded_rng(
 def replacing(
     path # the file to write
 ):
-    "Yield a temporary path, renamed to `path` at the end of the block and removed on an error"
+    "Yield a temporary path, renamed to `path` at the end of the block"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.{time.monotonic_ns()}{path.suffix}")
@@ -159,18 +161,20 @@ def _each_once(pairs):
 
 def read_json(
     path, # the file
-    once:bool=False # whether a repeated key of an object is an error; else the last one counts
+    once:bool=False # whether a repeated key is an error; else the last counts
 ):
     "The content of a JSON file; errors name the file"
-    try: return json.loads(Path(path).read_bytes(), object_pairs_hook=_each_once if once else None)
-    except (OSError, ValueError) as e: raise ValueError(f"{path} cannot be read as JSON ({e}).") from e
+    hook = _each_once if once else None
+    try: return json.loads(Path(path).read_bytes(), object_pairs_hook=hook)
+    except (OSError, ValueError) as e:
+        raise ValueError(f"{path} cannot be read as JSON ({e}).") from e
 
 # %% ../nbs/00_core.ipynb #4e2a979a
 @contextmanager
 def new_folder(
     path # the folder to make; it must not exist
 ):
-    "Yield a temporary folder, renamed to `path` at the end of the block and removed on an error"
+    "Yield a temporary folder, renamed to `path` at the end of the block"
     import shutil
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -199,16 +203,16 @@ def fingerprint(
 
 # %% ../nbs/00_core.ipynb #92bb6718
 def _git(*args):
-    command = ["git", "-C", str(_library()), *args]
-    try: return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    command, how = ["git", "-C", str(_library()), *args], dict(capture_output=True, text=True)
+    try: return subprocess.run(command, timeout=10, check=True, **how).stdout.strip()
     except (OSError, subprocess.SubprocessError): return None
 
 def commit() -> str:
     "The commit of a checkout, with `+` when files differ from it; else the version"
     from mammogan import __version__
     if not _git("ls-files", "core.py"): return f"v{__version__}"
-    head, changed = _git("rev-parse", "--short=10", "HEAD"), _git("status", "--porcelain", "--", "*.py")
-    return f"{head or 'uncommitted'}{'+' if changed else ''}"
+    head = _git("rev-parse", "--short=10", "HEAD") or "uncommitted"
+    return head+"+"*bool(_git("status", "--porcelain", "--", "*.py"))
 
 # %% ../nbs/00_core.ipynb #0a3dd33b
 _packages = ("fastai fastcore numpy pandas pydicom pytorch-fid safetensors "
@@ -224,7 +228,8 @@ def provenance(
     **more # further facts, e.g. `device`, `wall_seconds`
 ) -> dict:
     "What made a result: commit, package versions, machine, time"
-    found = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
+    named = ((d.metadata["Name"], d.version) for d in metadata.distributions())
+    found = {name.lower(): version for name, version in named if name}
     return dict(
         commit=commit(), source=fingerprint(*sorted(_library().glob("*.py"))),
         python=platform.python_version(), system=platform.system(), cpu=_cpu(),
@@ -254,7 +259,7 @@ def kept_table(
 # %% ../nbs/00_core.ipynb #b854345d
 @dataclass(frozen=True)
 class Run:
-    "Everything that determines a result; subclasses add fields and a `stage`, which names their folder"
+    "Everything that determines a result; subclasses add fields and name a `stage`"
     stage = "run"
 
     @property
@@ -265,7 +270,8 @@ class Run:
 # %% ../nbs/00_core.ipynb #d58f3548
 class RunStore:
     "One folder per run, under `path` (`MAMMOGAN_RUNS` when it is empty)"
-    def __init__(self, path=""): self.path = Path(path).expanduser().absolute() if path else runs_home()
+    def __init__(self, path=""):
+        self.path = Path(path).expanduser().absolute() if path else runs_home()
     def __repr__(self): return f"RunStore({str(self.path)!r})"
     def folder(self,
         run:Run # finished or not
@@ -296,7 +302,7 @@ def _make_run(store, run, make):
 @patch
 def get(self:RunStore,
     run:Run, # to be found or made
-    make # `make(run, folder) -> dict of metrics`; called only when the run is not there
+    make # `make(run, folder) -> dict of metrics`, for a run that is not there
 ) -> Path: # with config.json, metrics.json, provenance.json and the files of `make`
     "The folder of a finished run: found, made, or continued"
     from filelock import FileLock
@@ -321,11 +327,11 @@ def _terminal():
 
 # %% ../nbs/00_core.ipynb #87bf99ad
 class Progress(tqdm):
-    "A tqdm bar that appears after three seconds; in a notebook, one line that is rewritten"
+    "A tqdm bar that appears after three seconds; in a notebook, one line"
     def __init__(self, *args, **kwargs):
         self.handle = None
-        usual = dict(delay=3, unit="", mininterval=.5, dynamic_ncols=True, leave=False, file=sys.stderr)
-        super().__init__(*args, **usual | kwargs)
+        usual = dict(delay=3, unit="", mininterval=.5, dynamic_ncols=True, leave=False)
+        super().__init__(*args, **dict(usual, file=sys.stderr) | kwargs)
 
     def display(self,
         msg=None, # instead of the bar
@@ -344,13 +350,14 @@ class Progress(tqdm):
     def close(self):
         "Show how long it took, and end the bar"
         if self.handle and not self.disable:
-            what, took = f"{self.n:,} {self.unit}".strip(), self.format_interval(self.format_dict["elapsed"])
-            self.display(f"{(self.desc or 'done').removesuffix(': ')}: {what} in {took}")
+            what, took = f"{self.n:,} {self.unit}".strip(), self.format_dict["elapsed"]
+            name = (self.desc or "done").removesuffix(": ")
+            self.display(f"{name}: {what} in {self.format_interval(took)}")
         super().close()
 
 # %% ../nbs/00_core.ipynb #5e0d1c02
 def end_with_parent(
-    parent:int # the id of the process that started this one
+    parent:int # id of the process that started this one
 ):
     "End this process at most a second after its parent, and leave signals to the parent"
     def watch():
@@ -374,8 +381,8 @@ def dismiss_workers(
 ):
     "End joblib's local worker processes, but not those of a cluster"
     from joblib.externals.loky import get_reusable_executor
-    if type(parallel._backend).__name__ != "LokyBackend": return
-    get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=at_once)
+    if type(parallel._backend).__name__ == "LokyBackend":
+        get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=at_once)
 
 # %% ../nbs/00_core.ipynb #1c21525f
 def pmap(
@@ -383,7 +390,7 @@ def pmap(
     items, # a generator is drawn from only as fast as the workers need
     workers:int=1, # processes; 1 stays in this one
     desc:str="", # of the progress bar
-    total:int=None # number of items, where `items` is a generator
+    total:int=None # number of items of a generator
 ) -> list: # `fn(item)` for each item, in order
     "Map `fn` over `items`, in parallel through joblib, with a progress bar"
     from joblib import delayed

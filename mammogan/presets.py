@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MASKS', 'NORMALISED', 'PRECISIONS', 'PHANTOM_KINDS', 'MARGINS', 'PHANTOMS', 'PREPARE', 'BEST', 'GANS', 'RECIPES',
            'SIMULATED_WITH', 'SIMULATIONS', 'NETWORKS', 'CLASSIFIERS', 'STUDIES', 'SIZES', 'PhantomSpec', 'check_spec',
-           'phantom_spec', 'PrepareConfig', 'prepare_config', 'check_gan', 'GANConfig', 'ClassifierConfig',
-           'StudyConfig', 'own_threshold', 'with_recipe']
+           'phantom_spec', 'PrepareConfig', 'prepare_config', 'GANConfig', 'ClassifierConfig', 'StudyConfig',
+           'own_threshold', 'with_recipe']
 
 # %% ../nbs/00a_presets.ipynb #866787ac
 from dataclasses import dataclass, fields, replace
@@ -18,6 +18,9 @@ MASKS = ("nonzero", "otsu") # how the breast is found
 NORMALISED = ("minmax", "percentile", "window", "landmarks") # how grey levels become 8-bit
 PRECISIONS = ("auto", "float32", "bf16") # of a training
 
+def _at_least(low, config, names):
+    for name in names.split(): check_number(name, getattr(config, name), low=low)
+
 # %% ../nbs/00a_presets.ipynb #4cf1fd12
 PHANTOM_KINDS = ("mass", "calcification", "mass with calcification")
 MARGINS = ("well_defined", "ill_defined", "spiculated")
@@ -26,17 +29,17 @@ MARGINS = ("well_defined", "ill_defined", "spiculated")
 @dataclass(frozen=True)
 class PhantomSpec:
     "What a phantom archive contains and how its mammograms look"
-    patients:int = 320 # number of women
-    breasts:int = 1 # breasts per woman: 1 (left or right at random) or 2
-    views:tuple = ("CC", "MLO") # views of each breast
+    patients:int = 320 # women
+    breasts:int = 1 # per woman: 1 (left or right at random) or 2
+    views:tuple = ("CC", "MLO") # of each breast
     lesion_free:float = .125 # share of breasts without a lesion
-    lesions_per_breast:tuple = (1, 3) # fewest and most lesions in a breast that has any
+    lesions_per_breast:tuple = (1, 3) # fewest and most in a breast that has any
     kinds:tuple = (.86, .07, .07) # shares of `PHANTOM_KINDS`
     margins:tuple = (.3, .4, .3) # shares of `MARGINS` among masses
     rows:int = 832 # image height, pixels
     cols:int = 640 # image width, pixels
     pixel_mm:float = .28 # side of a pixel, mm
-    bits:int = 12 # bits of a grey level (of 16 stored)
+    bits:int = 12 # of a grey level (of 16 stored)
     mass_mm:tuple = (5., 32.) # smallest and largest diameter of a mass, mm
     mass_median_mm:float = 13. # median diameter of a mass, mm
     mass_spread:float = .45 # standard deviation of the logarithm of diameters
@@ -50,29 +53,30 @@ class PhantomSpec:
 
 # %% ../nbs/00a_presets.ipynb #636c1349
 def check_spec(
-    spec:PhantomSpec # the specification to check
+    spec:PhantomSpec # what to check
 ) -> PhantomSpec: # the same, if it can be simulated
     "Refuse a specification that cannot be simulated, naming the field to change"
-    def _need(ok, field, why):
-        if not ok:
-            raise ParameterError(f"PhantomSpec.{field} is {getattr(spec, field)!r}, but {why}.")
-    def _adds_up(shares): return len(shares) == 3 and abs(sum(shares)-1) < 1e-6
     small, large = spec.mass_mm
     few, many = spec.lesions_per_breast
-    _need(spec.patients >= 1, "patients", "an archive needs at least one woman")
-    _need(spec.breasts in (1, 2), "breasts", "a woman has 1 or 2 breasts imaged")
-    _need(spec.views and {*spec.views} <= {"CC", "MLO"}, "views", 'a view is "CC" or "MLO"')
-    _need(0 <= spec.lesion_free <= 1, "lesion_free", "a share lies between 0 and 1")
-    _need(1 <= few <= many <= 5, "lesions_per_breast", "a breast with lesions has 1 to 5 of them")
-    for name, of in (("kinds", PHANTOM_KINDS), ("margins", MARGINS)):
-        why = f"its three shares ({', '.join(of)}) must add up to 1"
-        _need(_adds_up(getattr(spec, name)), name, why)
-    for name, side, least in (("rows", "high", 200), ("cols", "wide", 150)):
-        why = f"a mammogram must be at least {least} mm {side}: use more {name} or a larger pixel_mm"
-        _need(getattr(spec, name)*spec.pixel_mm >= least, name, why)
-    _need(10 <= spec.bits <= 16, "bits", "grey levels take 10 to 16 bits")
-    _need(4 <= small <= spec.mass_median_mm <= large <= 40, "mass_mm",
-         "diameters must satisfy 4 <= smallest <= mass_median_mm <= largest <= 40")
+    adds_up = lambda shares: len(shares) == 3 and abs(sum(shares)-1) < 1e-6
+    shares = "its three shares ({}) must add up to 1"
+    side = "a mammogram must be at least {} mm {}: use more {} or a larger pixel_mm"
+    rules = dict(
+        patients=(spec.patients >= 1, "an archive needs at least one woman"),
+        breasts=(spec.breasts in (1, 2), "a woman has 1 or 2 breasts imaged"),
+        views=(spec.views and {*spec.views} <= {"CC", "MLO"}, 'a view is "CC" or "MLO"'),
+        lesion_free=(0 <= spec.lesion_free <= 1, "a share lies between 0 and 1"),
+        lesions_per_breast=(1 <= few <= many <= 5, "a breast with lesions has 1 to 5 of them"),
+        kinds=(adds_up(spec.kinds), shares.format(", ".join(PHANTOM_KINDS))),
+        margins=(adds_up(spec.margins), shares.format(", ".join(MARGINS))),
+        rows=(spec.rows*spec.pixel_mm >= 200, side.format(200, "high", "rows")),
+        cols=(spec.cols*spec.pixel_mm >= 150, side.format(150, "wide", "cols")),
+        bits=(10 <= spec.bits <= 16, "grey levels take 10 to 16 bits"),
+        mass_mm=(4 <= small <= spec.mass_median_mm <= large <= 40,
+                 "diameters must satisfy 4 <= smallest <= mass_median_mm <= largest <= 40"))
+    for field, (possible, why) in rules.items():
+        if not possible:
+            raise ParameterError(f"PhantomSpec.{field} is {getattr(spec, field)!r}, but {why}.")
     return spec
 
 # %% ../nbs/00a_presets.ipynb #317f3a51
@@ -110,12 +114,10 @@ class PrepareConfig:
     def __post_init__(self):
         check_choice("normals", self.normals, ("matched", "native"))
         check_choice("mask", self.mask, ("", *MASKS))
-        for name in ("size", "draws", "rounds", "max_side", "min_side"):
-            check_number(name, getattr(self, name))
-        for name in ("normals_per_image", "min_levels"):
-            check_number(name, getattr(self, name), low=0)
+        _at_least(1, self, "size draws rounds max_side min_side")
+        _at_least(0, self, "normals_per_image min_levels")
         check_number("margin", self.margin, low=0, high=5, whole=False)
-        check_number("voi", self.voi, low=-1)
+        _at_least(-1, self, "voi")
 
 # %% ../nbs/00a_presets.ipynb #be4f39b9
 PREPARE = dict(
@@ -125,23 +127,19 @@ PREPARE = dict(
 
 def prepare_config(
     preset:str="demo", # `paper`, `demo` or `smoke`
-    **limits # fields of `PrepareConfig` to change; None or "" leaves the preset's
+    **limits # fields to change; None or "" leaves the preset's
 ) -> PrepareConfig:
     "A preset's way of cutting patches, with some fields changed"
     known = [f.name for f in fields(PrepareConfig)]
-    if unknown := sorted(set(limits)-set(known)):
-        raise ParameterError(f"{', '.join(unknown)} cannot be set: a preparation has {', '.join(known)}.")
+    if unknown := ", ".join(sorted(set(limits)-set(known))): raise ParameterError(
+        f"{unknown} cannot be set: a preparation has {', '.join(known)}.")
     given = {k: v for k, v in limits.items() if v not in (None, "")}
     return replace(PREPARE[check_choice("preset", preset, PREPARE)], **given)
 
 # %% ../nbs/00a_presets.ipynb #3f1c25f1
-def check_gan(
-    config # a `GANConfig`
-):
-    "Refuse settings that cannot be trained with"
-    for name in ("base", "nz", "batch", "epochs", "threads", "penalty_every"):
-        check_number(name, getattr(config, name))
-    check_number("steps", config.steps, low=0)
+def _check_gan(config):
+    _at_least(1, config, "base nz batch epochs threads penalty_every")
+    _at_least(0, config, "steps")
     check_number("penalty", config.penalty, low=0, whole=False)
     check_number("ema", config.ema, low=0, high=.999999, whole=False)
     check_number("cooling", config.cooling, low=0, high=1, whole=False)
@@ -151,9 +149,8 @@ def check_gan(
     check_choice("precision", config.precision, PRECISIONS)
     for v in config.augment: check_choice("augment", v, ("translation", "brightness"))
     usable = {c for c in config.classes if len(c.split()) == 1 and c == c.strip()}
-    if len(usable) < len(config.classes):
-        raise ParameterError(f"classes={config.classes!r} cannot be used: "
-                             "names must differ and have no blanks.")
+    if len(usable) < len(config.classes): raise ParameterError(
+        f"classes={config.classes!r} cannot be used: names must differ and have no blanks.")
 
 # %% ../nbs/00a_presets.ipynb #d1efe298
 @dataclass(frozen=True)
@@ -176,7 +173,7 @@ class GANConfig:
     flips:bool|str = True # both axes, p = 0.5 each; `vertical` for one
     jitter:float = 0. # half the range of brightness and contrast changes
     precision:str = "auto" # one of `PRECISIONS`
-    threads:int = 1 # torch threads; part of the result's identity
+    threads:int = 1 # of torch; part of the result's identity
     penalty:float = 0. # weight of R1, the squared gradient of D at real patches
     penalty_every:int = 1 # steps between penalties, each weighted by this number
     norm:str = "batch" # of D: `batch` (paper) or `none`
@@ -194,7 +191,7 @@ class GANConfig:
         for name in ("augment", "classes", "smooth"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
-        check_gan(self)
+        _check_gan(self)
 
 # %% ../nbs/00a_presets.ipynb #8ceaa5ca
 BEST = dict(
@@ -236,7 +233,7 @@ class ClassifierConfig:
     weight_decay:float = 5e-4 # L2 penalty, as in torch's Adam
     threshold:float = .5 # scores above it are called lesions
     precision:str = "auto" # one of `PRECISIONS`
-    threads:int = 1 # torch threads; part of the result's identity
+    threads:int = 1 # of torch; part of the result's identity
     network:str = "paper" # one of `NETWORKS`
     threshold_rule:str = "fixed" # `fixed`, or `validation`: best F1 on validation patches
     head_epochs:int = 5 # of a pretrained network: epochs that train its head alone
@@ -246,8 +243,8 @@ class ClassifierConfig:
         check_choice("network", self.network, NETWORKS)
         check_choice("threshold_rule", self.threshold_rule, ("fixed", "validation"))
         check_choice("precision", self.precision, PRECISIONS)
-        for name in ("batch", "epochs", "threads"): check_number(name, getattr(self, name))
-        for name in ("patience", "head_epochs"): check_number(name, getattr(self, name), low=0)
+        _at_least(1, self, "batch epochs threads")
+        _at_least(0, self, "patience head_epochs")
         check_number("finetune", self.finetune, low=0, whole=False)
         object.__setattr__(self, "channels", tuple(self.channels))
 
@@ -272,8 +269,8 @@ class StudyConfig:
 
     def __post_init__(self):
         check_number("fakes", self.fakes, low=.001, whole=False)
-        check_number("imbalance", self.imbalance)
-        check_number("parts", self.parts, low=2)
+        _at_least(1, self, "imbalance")
+        _at_least(2, self, "parts")
         check_number("valid", self.valid, low=.001, high=.9, whole=False)
         check_choice("split", self.split, ("patient", "patch"))
         check_choice("normalise", self.normalise, NORMALISED)
@@ -289,12 +286,12 @@ SIZES = dict(paper=500, demo=500, smoke=8) # k of Figures 3, 5 and 6, and the de
 def own_threshold(
     config:StudyConfig # settings of a study
 ) -> StudyConfig:
-    "The same study, with each classifier's threshold chosen on validation patients"
+    "The same study, each classifier's threshold chosen on validation patients"
     return replace(config, classifier=replace(config.classifier, threshold_rule="validation"))
 
 def with_recipe(
     config:StudyConfig, # settings of a study
-    preset:str, # gives the size of the GAN and the length of its training
+    preset:str, # gives the GAN's size and the length of its training
     recipe:str # one of `RECIPES`
 ) -> StudyConfig:
     "The same study with a GAN of another recipe"

@@ -31,7 +31,7 @@ def _succeeded(table):
     return table[table.reason == ""] if "reason" in table else table
 
 def summary(
-    table:pd.DataFrame, # one row per run, from `study`
+    table:pd.DataFrame, # one row per run
     metric:str="f1" # or `auc`
 ) -> pd.DataFrame: # one row per size and mode: the metric, low, high, runs
     "Means over runs with their spread; of a single run, the interval over patients"
@@ -45,7 +45,7 @@ def summary(
 
 # %% ../nbs/03c_study.ipynb #6ee1d359
 def interval_name(
-    table:pd.DataFrame # one row per run, from `study`
+    table:pd.DataFrame # one row per run
 ) -> str:
     "What `low` and `high` of a summary are"
     table = _succeeded(table)
@@ -59,7 +59,7 @@ def _read_scores(store, e, mode):
     return pd.read_parquet(store.folder(e.run(mode))/"scores.parquet")
 
 def threshold_of(
-    store:RunStore, # where runs are kept
+    store:RunStore, # of runs
     e:Experiment, # one experiment
     mode:str # one of its modes
 ) -> float:
@@ -82,7 +82,7 @@ def _compared(store, made, table, mode, against):
 
 # %% ../nbs/03c_study.ipynb #25cce9eb
 def comparisons(
-    store:RunStore, # where runs are kept; None for a kept table
+    store:RunStore, # of runs; None for a kept table
     made, # its experiments; empty for a kept table
     table:pd.DataFrame, # one row per run
     against="ORG" # the reference mode
@@ -101,7 +101,7 @@ def comparisons(
 
 # %% ../nbs/03c_study.ipynb #8707a9d6
 def exchange(
-    table:pd.DataFrame, # one row per run, from `study`
+    table:pd.DataFrame, # one row per run
     against="ORG" # whose learning curve
 ) -> pd.DataFrame: # one row per size and mode: worth, low, high (real lesions), says, runs
     "The number of real lesions that each mode is worth; empty for fewer than two sizes"
@@ -120,7 +120,7 @@ def _by_run(store, made, table, of):
     return [np.nan if why else of(known[k, f, s], m) for k, f, s, m, why in rows]
 
 def at_specificity(
-    store:RunStore, # where runs are kept
+    store:RunStore, # of runs
     made, # its experiments
     table:pd.DataFrame, # one row per run
     specificity:float=.95 # share of normal patches called normal
@@ -145,7 +145,7 @@ def compare_published(
 
 # %% ../nbs/03c_study.ipynb #d728ce60
 def stored_sizes(
-    store:RunStore, # where runs are kept
+    store:RunStore, # of runs
     ps:PatchSet, # positives and normal patches
     folds:int, # how many folds
     seeds, # one or more seeds
@@ -162,7 +162,7 @@ def stored_sizes(
 
 # %% ../nbs/03c_study.ipynb #9eec2a8d
 def stored_study(
-    store:RunStore, # where runs are kept
+    store:RunStore, # of runs
     e:Experiment, # one experiment of the study
     folds:int=1, # how many folds
     seeds=(0,) # one or more seeds
@@ -194,7 +194,7 @@ def _other_recipe(preset, gan):
 
 # %% ../nbs/03c_study.ipynb #46c77f17
 def figures_folder(
-    store:RunStore, # where runs are kept
+    store:RunStore, # of runs
     preset:str, # `paper`, `demo` or `smoke`
     e:Experiment # an experiment with the first seed
 ) -> Path:
@@ -243,7 +243,7 @@ def study_figures(
 
 # %% ../nbs/03c_study.ipynb #b00f1e09
 def save_study_figures(
-    store:RunStore, # where runs are kept
+    store:RunStore, # of runs
     preset:str, # as for `study_figures`
     made, # as for `study_figures`
     table:pd.DataFrame, # as for `study_figures`
@@ -287,7 +287,7 @@ def _grid_facts(store, made, modes, table):
 
 # %% ../nbs/03c_study.ipynb #d30d33b8
 def write_grid(
-    store:RunStore, # where runs are kept
+    store:RunStore, # of runs
     preset:str, # `paper`, `demo` or `smoke`
     made, # experiments of a study
     modes=PAPER_MODES, # names of modes
