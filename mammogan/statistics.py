@@ -32,8 +32,8 @@ def patient_draws(
 ) -> np.ndarray: # (draws,N)
     "How often each patch counts when patients are drawn with replacement"
     ids, which = np.unique(np.asarray(patients).astype(str), return_inverse=True)
-    counts = seeded_rng(seed, "bootstrap").multinomial(len(ids), np.full(len(ids), 1/len(ids)), size=draws)
-    return counts[:, which]
+    rng, n = seeded_rng(seed, "bootstrap"), len(ids)
+    return rng.multinomial(n, np.full(n, 1/n), size=draws)[:, which]
 
 def _f1(labels, scores, weights, threshold):
     lesion, called = labels == 1, scores > threshold
@@ -43,7 +43,8 @@ def _f1(labels, scores, weights, threshold):
 def _auc(labels, scores, weights):
     order = np.argsort(scores, kind="stable")
     ties = np.r_[0, np.flatnonzero(np.diff(scores[order]))+1]
-    lesions, normals = (np.add.reduceat((weights*of)[:, order], ties, axis=1) for of in (labels, 1-labels))
+    tied = lambda of: np.add.reduceat((weights*of)[:, order], ties, axis=1)
+    lesions, normals = tied(labels), tied(1-labels)
     above = (lesions*(normals.cumsum(1)-normals/2)).sum(1)
     pairs = lesions.sum(1)*normals.sum(1)
     return np.where(pairs > 0, above/np.maximum(pairs, 1), np.nan)
@@ -54,17 +55,18 @@ def metric_draws(
     scores, # (N,)
     weights, # (draws,N) how often each patch counts, from `patient_draws`
     threshold=.5, # scores above it are called lesions
-    metric:str="f1" # `f1` or `auc`
+    metric:str="f1" # or `auc`
 ) -> np.ndarray: # (draws,)
     "A metric on each draw of patients"
     labels, scores = np.asarray(labels).astype(int), np.asarray(scores)
-    return _f1(labels, scores, weights, threshold) if metric == "f1" else _auc(labels, scores, weights)
+    if metric == "f1": return _f1(labels, scores, weights, threshold)
+    return _auc(labels, scores, weights)
 
 def bootstrap_interval(
     labels, # (N,) 1 for a lesion, 0 for normal tissue
     scores, # (N,)
     patients, # (N,)
-    metric:str="f1", # `f1` or `auc`
+    metric:str="f1", # or `auc`
     threshold=.5, # scores above it are called lesions
     draws:int=1000, # of patients
     seed:int=0 # of the draws
@@ -76,7 +78,7 @@ def bootstrap_interval(
 # %% ../nbs/00b_statistics.ipynb #2052593e
 def paired_bootstrap(
     a:pd.DataFrame, # scores of one mode: patient, label, score
-    b:pd.DataFrame, # scores of another mode on the same test patches
+    b:pd.DataFrame, # of another mode on the same test patches
     draws:int=2000, # of patients
     seed:int=0, # of the draws
     thresholds=(.5, .5) # scores above which `a` and `b` call a patch a lesion
@@ -108,8 +110,7 @@ def corrected_t(
     d, n = _runs(differences)
     mean, se = float(d.mean()), np.sqrt((1/n + test_share/train_share)*d.var(ddof=1))
     if se < 1e-12: return dict(difference=mean, low=np.nan, high=np.nan, p=np.nan)
-    half = stats.t.ppf(.975, n-1)*se
-    p = 2*stats.t.sf(abs(mean)/se, n-1)
+    half, p = stats.t.ppf(.975, n-1)*se, 2*stats.t.sf(abs(mean)/se, n-1)
     return dict(difference=mean, low=float(mean-half), high=float(mean+half), p=float(p))
 
 # %% ../nbs/00b_statistics.ipynb #89c87c52
@@ -160,7 +161,7 @@ def learning_curve(
 
 def worth(
     curve:tuple, # (c, b) of ORG, from `learning_curve`
-    score # a score, or (n,) scores
+    score # one score, or (n,)
 ): # infinite where the curve does not fall
     "The number of real lesions that reach a score by the curve"
     c, b = curve
@@ -169,14 +170,14 @@ def worth(
 
 # %% ../nbs/00b_statistics.ipynb #d0274ea4
 def real_lesions_worth(
-    table:pd.DataFrame, # one row per run: size, fold, seed, mode, and the metric; NaN is left out
+    table:pd.DataFrame, # one row per run: size, fold, seed, mode, and the metric, perhaps NaN
     mode:str, # to be valued
     size:int, # its number of real lesions
     metric:str="f1", # column of the score
     against="ORG", # the mode of the learning curve
     draws:int=2000, # of runs
     seed:int=0, # of the draws
-    overlap:float=1/3/.6 # test share by train share, as in `corrected_t`; 0 for independent runs
+    overlap:float=1/3/.6 # test share by train share; 0 for independent runs
 ) -> dict: # worth, low, high (numbers of real lesions), says, runs
     "How many real lesions `against` needs to equal a mode, with a 95 % interval over runs"
     wide = table.pivot_table(index=["fold", "seed"], columns=["mode", "size"], values=metric)
@@ -201,7 +202,8 @@ def real_lesions_worth(
 def _log_worths(base, mine, weights):
     "log `worth` (within a thousandfold of the sizes) and b of `learning_curve`, for draws of runs"
     y, x = _log_error(base), np.log(base.columns.values.astype(float))
-    n, sx, sy, sxx, sxy = (weights @ np.where(np.isfinite(y), v, 0).sum(1) for v in (1, x, y, x*x, x*y))
+    sums = (weights @ np.where(np.isfinite(y), v, 0).sum(1) for v in (1, x, y, x*x, x*y))
+    n, sx, sy, sxx, sxy = sums
     mean = (weights @ np.nan_to_num(mine))/(weights @ np.isfinite(mine))
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = n*sxx-sx**2
