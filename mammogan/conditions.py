@@ -23,9 +23,9 @@ _NOT_CONDITIONS = {"label", "lesion", "patient", "study", "image", "archive", *K
 class Conditions(NamedTuple):
     "Classes of lesions for a conditional GAN"
     names:tuple # such as `status:malignant`
-    kinds:np.ndarray # (N,C) uint8, 1 where a lesion is of a class
-    limits:dict # for columns cut into thirds: column, upper limits of small and medium
-    rare:dict # classes left out, and their numbers of lesions
+    kinds:np.ndarray # (N,C) uint8, 1 for a lesion's classes
+    limits:dict # of columns cut into thirds
+    rare:dict # classes left out, and their lesions
 
 def _class_word(text): return "_".join(text.lower().replace(":", " ").split())
 
@@ -103,8 +103,8 @@ def condition_columns(
 # %% ../nbs/00i_conditions.ipynb #4443601d
 def condition_classes(
     ps:PatchSet, # lesions
-    columns, # columns of `ps.rows`, `kinds`, `size`: a list or words
-    fewest:int=10, # lesions of a class; rarer classes are left out
+    columns, # of `ps.rows`, `kinds`, `size`: a list or words
+    fewest:int=10, # lesions of a class, at least
 ) -> Conditions:
     "Classes of lesions, for `GANConfig(classes=...)` and `gan_run(..., kinds=...)`"
     if isinstance(columns, str): columns = columns.replace(",", " ").split()

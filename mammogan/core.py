@@ -57,7 +57,7 @@ def check_number(
 def how_many(
     n:int, # a count
     one="patch", # what one is called
-    more="" # what several are called; empty for the regular plural
+    more="" # what several are called, if irregular
 ) -> str:
     "A number and what it counts"
     plural = more or one+("es" if one.endswith("ch") else "s")
@@ -68,8 +68,8 @@ PRESETS = ("paper", "demo", "smoke")
 _plain_types = (str, int, float, bool, list, dict, type(None))
 
 def check_parameters(
-    namespace:dict, # the notebook's `globals()`, right after its parameters
-    known:str # names of its parameters, separated by blanks
+    namespace:dict, # `globals()`, right after the parameters
+    known:str # names of the parameters, between blanks
 ):
     "Stop at an unknown parameter, or at an impossible value of a shared one"
     known = known.split()
@@ -77,7 +77,7 @@ def check_parameters(
     unknown = sorted(given - {*known, "In", "Out"})
     if unknown and not namespace.get("_parameters_checked"): raise ParameterError(
         f"This notebook has no parameter {', '.join(unknown)}. It has: {', '.join(known)}.")
-    namespace["_parameters_checked"] = True # on a second run the notebook has variables of its own
+    namespace["_parameters_checked"] = True # on a second run there are other variables
     if "preset" in known: check_choice("preset", namespace["preset"], PRESETS)
     if "seed" in known: check_number("seed", namespace["seed"], low=0)
     for name in {"size", "workers", "seeds"} & set(known): check_number(name, namespace[name])
@@ -109,7 +109,7 @@ def results_folder(
 # %% ../nbs/00_core.ipynb #00a3be3c
 def seed_for(
     seed:int, # the user's seed
-    *purpose # words and numbers, e.g. `"phantom", 12, "CC"`
+    *purpose # words and numbers, e.g. `"phantom", 12`
 ) -> int: # from 0 to 2**63 - 1
     "A separate seed for each purpose, the same on every machine"
     key = json.dumps([int(seed), *map(str, purpose)])
@@ -145,7 +145,7 @@ def _plain(o):
 
 def write_json(
     path, # the file
-    value # plain JSON, dataclasses, NumPy numbers and arrays, paths
+    value # plain JSON, dataclasses, NumPy's, paths
 ) -> Path:
     "Write `value` as JSON, atomically"
     with replacing(path) as part:
@@ -161,7 +161,7 @@ def _each_once(pairs):
 
 def read_json(
     path, # the file
-    once:bool=False # whether a repeated key is an error; else the last counts
+    once:bool=False # whether a repeated key is an error
 ):
     "The content of a JSON file; errors name the file"
     hook = _each_once if once else None
@@ -189,7 +189,7 @@ def new_folder(
 
 # %% ../nbs/00_core.ipynb #6246a6ef
 def fingerprint(
-    *things # arrays, dataclasses, paths of files, plain JSON
+    *things # arrays, dataclasses, files, plain JSON
 ) -> str: # 16 hexadecimal digits
     "A hash of the content of `things`"
     h = hashlib.sha256()
@@ -302,8 +302,8 @@ def _make_run(store, run, make):
 @patch
 def get(self:RunStore,
     run:Run, # to be found or made
-    make # `make(run, folder) -> dict of metrics`, for a run that is not there
-) -> Path: # with config.json, metrics.json, provenance.json and the files of `make`
+    make # `make(run, folder) -> dict of metrics`
+) -> Path: # with the files of `make` and three of JSON
     "The folder of a finished run: found, made, or continued"
     from filelock import FileLock
     folder = self.folder(run)
@@ -387,7 +387,7 @@ def dismiss_workers(
 # %% ../nbs/00_core.ipynb #1c21525f
 def pmap(
     fn, # called once per item
-    items, # a generator is drawn from only as fast as the workers need
+    items, # drawn from only as fast as the workers need
     workers:int=1, # processes; 1 stays in this one
     desc:str="", # of the progress bar
     total:int=None # number of items of a generator

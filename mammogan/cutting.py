@@ -79,9 +79,9 @@ def _box_text(box): return "box ({:.0f},{:.0f})-({:.0f},{:.0f})".format(*box)
 
 # %% ../nbs/00g_cutting.ipynb #32a90258
 def lesion_place(
-    row, # of `Archive.lesions`: `x1`, `y1`, `x2`, `y2`
+    row, # of `Archive.lesions`
     shape, # (H,W) of its mammogram
-): # the box in whole pixels and None; or None and the reason
+): # the box in whole pixels, or None; the reason
     "Where a lesion is, or why its place is unknown"
     if (box := _box_numbers(row)) is None:
         return None, "the annotation gives no complete box"+_odd_corners(row)
@@ -101,7 +101,7 @@ def lesion_box(
     place, # x1, y1, x2, y2 from `lesion_place`
     shape, # (H,W) of its mammogram
     config:PrepareConfig, # limits and margin
-): # the box to cut and None; or None and the reason
+): # the box to cut, or None; the reason
     "The box of a lesion with its margin, clipped to the image, or why it is not cut"
     x1, y1, x2, y2 = place
     w, h, least, text = x2-x1+1, y2-y1+1, config.min_side, _box_text(place)
@@ -138,10 +138,10 @@ def normal_boxes(
     img:np.ndarray, # (H,W) pixel values
     mask:Mask, # where the breast is
     lesions, # boxes of all lesions
-    sizes, # (n,2) heights and widths to draw from, in pixels
+    sizes, # (n,2) heights and widths in pixels
     config:PrepareConfig, # numbers of patches, draws and grey levels
     rng:np.random.Generator, # source of the boxes
-): # accepted boxes, and lists of refused boxes by verdict
+): # accepted boxes, and refused ones by verdict
     "Draw random boxes until `normals_per_image` are normal tissue or draws run out"
     accepted, refused = [], {}
     left, ends = config.draws*config.rounds, (img.min(), img.max())

@@ -149,8 +149,8 @@ def _training_arrows(ax, b):
 # %% ../nbs/00d_diagrams.ipynb #5c232422
 @paper_style()
 def figure_2(
-    real:np.ndarray, # (n,128,128) uint8, real patches; three are shown
-    fake:np.ndarray, # (n,128,128) uint8, generated patches; three are shown
+    real:np.ndarray, # (n,128,128) uint8; three are shown
+    fake:np.ndarray, # (n,128,128) uint8; three are shown
     noise:np.ndarray=None # (n,200) shown as a picture; None for a box with z
 ): # a matplotlib figure
     "Figure 2: the training of a DCGAN"
@@ -220,7 +220,7 @@ def _gan_branch(ax, counts):
 
 @paper_style()
 def figure_3(
-    counts:dict, # of a run; `masses` and `normals` by `train`, `valid`, `test`
+    counts:dict, # of a run; `masses`, `normals` by `train`, `valid`, `test`
     position:str="Aug GAN" # of the switch: one of `MODES`
 ): # a matplotlib figure
     "Figure 3: augmentation as a function of training size"
@@ -308,8 +308,8 @@ def _score_legend(ax, bars, theirs):
 # %% ../nbs/00d_diagrams.ipynb #edb2325e
 @paper_style()
 def figure_4(
-    table:pd.DataFrame, # columns mode, size, f1 (or another metric), low, high
-    published:pd.DataFrame=None, # the paper's: columns mode, size and the metric
+    table:pd.DataFrame, # columns mode, size, `metric`, low, high
+    published:pd.DataFrame=None, # the paper's: mode, size, `metric`
     title:str="", # above the axes: the data set, the folds
     metric:str="f1", # column of the means
     label:str="F1", # of the y axis

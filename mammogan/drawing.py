@@ -34,8 +34,8 @@ WIDTHS = dict(column=3.4, page=7.0) # inches
 # %% ../nbs/00c_drawing.ipynb #cc6c8f4f
 @contextmanager
 def paper_style(
-    **changes # further settings, with `_` for the first dot: `font_size=7`
-): # a context manager, also usable as a decorator
+    **changes # further settings, such as `font_size=7`
+): # a context manager or decorator
     "Draw in the style of the paper, then restore the reader's settings"
     style = STYLE | {k.replace("_", ".", 1): v for k, v in changes.items()}
     if unknown := [k for k in style if k not in plt.rcParams]:
@@ -61,7 +61,7 @@ LOOKS = MODES | CONTROLS
 # %% ../nbs/00c_drawing.ipynb #4bcbc760
 def mode_style(
     mode:str, # one of `LOOKS`
-    points:bool=False, # points without a line: for a single training size
+    points:bool=False, # points without a line
     **changes # keywords of `ax.plot`, such as `alpha`
 ) -> dict: # keywords of `ax.plot` or `ax.errorbar`
     "How a mode of the augmentation study is drawn"
@@ -176,9 +176,9 @@ def picture(
 def pile(
     ax, # axes of a `diagram`
     xy:tuple, # centre of the whole pile
-    images, # (n,S,S) uint8, or a list of images of one shape
+    images, # images of one shape
     height:float=1., # of one image
-    step:float=.15, # shift of each image to the right and up, in heights
+    step:float=.15, # shift of each image up and right, in heights
     title:str="", # small text above the pile
     edge:str=COLOURS["line"] # colour of the frames
 ) -> Block: # around the whole pile
@@ -222,7 +222,7 @@ def arrow(
     ax, # axes of a `diagram`
     a, # its start: a `Block` or a point (x, y)
     b, # its end: a `Block` or a point (x, y)
-    dotted:bool=False, # dotted arrows carry fake values, solid ones real
+    dotted:bool=False, # dotted for fake values, solid for real
     label:str="", # small text on the arrow
     via=(), # corners (x, y) on the way
     colour:str=COLOURS["line"] # of line and head
@@ -315,7 +315,7 @@ def _facts_line(facts):
 # %% ../nbs/00c_drawing.ipynb #e64bb380
 def footnote(
     fig:Figure, # a finished figure
-    facts:dict # `data`; perhaps `preset`, `counts` (a dict), `seed`, `commit`, others
+    facts:dict # `data`; perhaps `preset`, `counts`, `seed`, `commit`, others
 ): # the text artist
     "State below the figure what it was made from"
     for t in list(fig.texts):
@@ -330,7 +330,7 @@ METADATA = dict(svg={"Date": None}, pdf={"CreationDate": None}, png={"Software":
 def figure_bytes(
     fig:Figure, # a finished figure
     kind:str, # `svg`, `pdf` or `png`
-    dpi:int=300 # of a PNG, and of images inside an SVG or a PDF
+    dpi:int=300 # of a PNG, and of images in SVG and PDF
 ) -> bytes: # a whole file
     "The file of a figure; the same figure gives the same bytes"
     how = dict(metadata=METADATA[check_choice("kind", kind, METADATA)], format=kind, dpi=dpi)

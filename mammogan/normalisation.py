@@ -18,8 +18,8 @@ from .presets import MASKS, NORMALISED
 # %% ../nbs/00f_normalisation.ipynb #67e86d16
 def stretch(
     pixels, # values as read, any shape
-    low, # value that becomes 0; broadcasts against `pixels`
-    high, # value that becomes 255; broadcasts against `pixels`
+    low, # value that becomes 0; may be an array
+    high, # value that becomes 255
 ) -> np.ndarray: # uint8, the same shape
     "Stretch `low`..`high` to 0..255, rounded and clipped"
     span = np.maximum(np.asarray(high, np.float32)-low, 1)
@@ -119,7 +119,7 @@ def check_normalisation(
 # %% ../nbs/00f_normalisation.ipynb #7cbad71f
 def normalise(
     pixels:np.ndarray, # (N,S,S) patches as read
-    images:pd.DataFrame, # one row per patch: `STATISTICS` of its image
+    images:pd.DataFrame, # one row per patch, with `STATISTICS`
     method:str="minmax", # `minmax`, `percentile` or `window`
 ) -> np.ndarray: # (N,S,S) uint8
     "Patches stretched between two statistics of their images"
@@ -164,7 +164,7 @@ def _corners(marks, scale):
 # %% ../nbs/00f_normalisation.ipynb #65979161
 def apply_landmarks(
     pixels:np.ndarray, # (N,S,S) patches as read
-    images:pd.DataFrame, # one row per patch: `LANDMARKS` of its image
+    images:pd.DataFrame, # one row per patch, with `LANDMARKS`
     landmarks:Landmarks, # from `fit_landmarks`
 ) -> np.ndarray: # (N,S,S) uint8
     "Patches on the standard scale"

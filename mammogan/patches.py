@@ -33,15 +33,15 @@ KINDS = "mass calcification asymmetry distortion".split()
 LESION_COLUMNS = ["image", *BOX, *KINDS, "status"]
 
 def printable(
-    value, # of any type; a file's name need not be valid UTF-8
-): # the value; text with escapes where UTF-8 cannot hold it
+    value, # of any type
+): # the value, with escapes where it is not UTF-8
     "Text that any table can hold"
     if not isinstance(value, str): return value
     return value.encode("utf-8", "backslashreplace").decode()
 
 # %% ../nbs/00h_patches.ipynb #2cd55095
 def rejections(
-    rows=(), # tuples: what was left out (`image`, `lesion`, ...), id, file, reason
+    rows=(), # tuples: what (`image`, `lesion`, ...), id, file, reason
 ) -> pd.DataFrame:
     "A table of what was left out and why"
     rows = [[printable(v) for v in r] for r in rows]
@@ -52,14 +52,14 @@ def rejections(
 class Archive:
     "Tables of images and lesions, and a function that reads pixels"
     name:str # such as `omidb`
-    root:Path # folder that the column `file` is relative to
-    images:pd.DataFrame # one row per image, indexed by id, with `IMAGE_COLUMNS`
-    lesions:pd.DataFrame # one row per lesion, indexed by id, with `LESION_COLUMNS`
+    root:Path # folder of the column `file`
+    images:pd.DataFrame # by id, with `IMAGE_COLUMNS`
+    lesions:pd.DataFrame # by id, with `LESION_COLUMNS`
     reader:callable # path -> `Picture`, or (H,W) pixel values
     rejected:pd.DataFrame = field(default_factory=rejections) # left out by the reader
     mask:str = "nonzero" # how the breast is found
-    positives:str = "mass" # lesions that a study takes as positives; see `is_kind`
-    funnel:list = None # counts after each criterion, from `archives.funnel`
+    positives:str = "mass" # a study's positives, as in `is_kind`
+    funnel:list = None # counts after each criterion
 
     def __post_init__(self):
         self.images = self.images.reindex(columns=IMAGE_COLUMNS)
@@ -67,7 +67,7 @@ class Archive:
 
     def open(self,
         image_id, # of the mammogram
-        voi=None, # number of a window or table, as in `open_picture`
+        voi=None, # as in `open_picture`
     ) -> Picture:
         "A mammogram and its window"
         options = {} if voi is None else dict(voi=voi)
@@ -83,7 +83,7 @@ class Archive:
 # %% ../nbs/00h_patches.ipynb #7371670f
 def is_kind(
     table:pd.DataFrame, # rows of lesions, with the columns `KINDS`
-    kind:str, # one of `KINDS`, `both` (mass with calcification) or `any`
+    kind:str, # a kind, `both` (mass with calcification) or `any`
 ) -> np.ndarray: # (n,) bool
     "Which lesions are of a kind"
     check_choice("positives", kind, (*KINDS, "both", "any"))
@@ -94,14 +94,14 @@ def is_kind(
 class PatchSet:
     "Patches and a table that describes each one"
     def __init__(self,
-        pixels, # (M,S,S) uint16 or uint8, values as read; may be a memory map
-        rows, # DataFrame, one row per patch; `label` is 1 lesion, 0 normal
-        images, # DataFrame indexed by image, with `STATISTICS`
+        pixels, # (M,S,S) uint16 or uint8, values as read
+        rows, # one row per patch; `label` is 1 lesion, 0 normal
+        images, # by image, with `STATISTICS`
         rejected=None, # what was left out, with reasons
         info=None, # how the set was made
-        index=None, # which rows of `pixels` belong to this set, in order
+        index=None, # rows of `pixels` that belong to this set
         folder=None, # where the set is on disk
-        outlines=None, # (M,S,S) uint8, share of a pixel inside the lesion, of 255
+        outlines=None, # (M,S,S) uint8, share inside the lesion, of 255
     ):
         self.all_pixels, self.all_outlines = pixels, outlines
         self.rows, self.images, self.info, self.folder = rows, images, info or {}, folder
@@ -159,7 +159,7 @@ def patients(self:PatchSet) -> np.ndarray:
 # %% ../nbs/00h_patches.ipynb #91180ec5
 @patch
 def of_kind(self:PatchSet,
-    kind:str, # one of `KINDS`, `both` (mass with calcification) or `any`
+    kind:str, # a kind, `both` (mass with calcification) or `any`
 ) -> PatchSet:
     "The lesions of a kind, and all normal patches"
     return self[(self.rows.label.values == 0) | is_kind(self.rows, kind)]
@@ -194,8 +194,8 @@ _WORDS = "status lesion patient study image laterality view".split()
 
 def patch_set(
     pixels:np.ndarray, # (N,S,S) uint8, already normalised
-    outlines=None, # (N,S,S) uint8, share of a pixel inside the lesion, of 255
-    **columns, # of the table; `label`, `patient`, kinds have defaults
+    outlines=None, # (N,S,S) uint8, share inside the lesion, of 255
+    **columns, # of the table, which have defaults
 ) -> PatchSet:
     "A PatchSet of ready-made pictures, such as a generator's"
     kinds, words = dict.fromkeys(KINDS, False), dict.fromkeys([*_WORDS, "archive"], "")
@@ -210,7 +210,7 @@ def patch_set(
 # %% ../nbs/00h_patches.ipynb #470aaaba
 @patch
 def normalised(self:PatchSet,
-    method="minmax", # `minmax` (the paper's), `percentile`, `window`, or `Landmarks`
+    method="minmax", # `minmax` (paper), `percentile`, `window`, or `Landmarks`
 ) -> np.ndarray: # (N,S,S) uint8
     "The patches in 8 bits, by the statistics of their images"
     images = self.images.loc[self.rows.image]
@@ -362,7 +362,7 @@ def parts_of(
     work:Path, # folder of finished parts
     n:int, # number of images
     step:int, # images of a new part, at most
-) -> dict: # path without suffix: (first image, one after the last), in order
+) -> dict: # path without suffix: (first image, one after the last)
     "Finished parts, and new ones for the images between them"
     done = sorted([int(i) for i in p.stem.split("-")] for p in work.glob("[0-9]*.json"))
     ranges, at = [], 0
@@ -411,7 +411,7 @@ def _count(archive, rows, rejected):
 
 # %% ../nbs/00h_patches.ipynb #9265d258
 def assemble(
-    parts:list, # paths of all parts, without suffix, in order
+    parts:list, # paths of all parts, without suffix
     folder:Path, # of the set
     archive:Archive, # what was prepared
     config:PrepareConfig, # how patches were cut

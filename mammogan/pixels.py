@@ -23,14 +23,14 @@ from .core import check_choice, replacing
 @dataclass
 class Picture:
     "A mammogram's pixels, and the window for its display"
-    pixels:np.ndarray # (H,W) whole numbers from 0; bright is dense
+    pixels:np.ndarray # (H,W) whole numbers; bright is dense
     window:tuple = None # grey values (low, high) to display between
     notes:tuple = () # sentences on odd attributes
 
 # %% ../nbs/00e_pixels.ipynb #0f56e3a9
 def write_dicom(
     path, # file to write
-    img:np.ndarray, # (H,W) or (frames,H,W) uint16 or int16, 12 bits of 16
+    img:np.ndarray, # (H,W) or (frames,H,W) uint16 or int16, of 12 bits
     **tags, # DICOM attributes by keyword
 ) -> Path:
     "A small digital mammogram in DICOM, uncompressed"
@@ -77,7 +77,7 @@ LARGEST = 2**28 # pixels, many times the largest mammogram
 
 def read_dataset(
     path, # a DICOM file
-): # a pydicom `Dataset`; its `notes` are sentences on odd attributes
+): # a pydicom `Dataset`, with `notes` on odd attributes
     "A DICOM file with one grey picture, or an error"
     import pydicom
     with _errors_name(path, "cannot be read as DICOM"):
@@ -231,7 +231,7 @@ def _decoder(uid):
 
 # %% ../nbs/00e_pixels.ipynb #98aa85f9
 def unpack(
-    ds, # from `read_dataset`; a note is added if something was cut off
+    ds, # from `read_dataset`; notes are added
 ) -> np.ndarray: # (H,W) stored values
     "The stored pixel values of a dataset"
     words, bits = _words(ds)
@@ -461,7 +461,7 @@ def _apply_interest(img, ds, voi):
 # %% ../nbs/00e_pixels.ipynb #eb0cd6fb
 def open_dicom(
     path, # a DICOM file
-    voi=None, # number of the window or table to apply; None for none
+    voi=None, # number of the window or table to apply
 ) -> Picture:
     "A mammogram from a DICOM file"
     ds = read_dataset(path)
@@ -493,7 +493,7 @@ def _grey(img, ds, voi):
 def read_dicom(
     path, # a DICOM file
     voi=None, # as in `open_dicom`
-) -> np.ndarray: # (H,W) whole numbers from 0; bright is dense
+) -> np.ndarray: # (H,W) whole numbers; bright is dense
     "The pixels of a mammogram in DICOM"
     return open_dicom(path, voi).pixels
 
@@ -526,7 +526,7 @@ def pixel_side(
 # %% ../nbs/00e_pixels.ipynb #hea5er00
 def read_header(
     path, # a DICOM file
-) -> dict: # columns of a table of images, `patient` and `notes`; None if unknown
+) -> dict: # columns of images, `patient`, `notes`; None if unknown
     "How a mammogram was taken, from its header"
     import pydicom
     with _errors_name(path, "cannot be read as DICOM"):

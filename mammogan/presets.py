@@ -105,10 +105,10 @@ class PrepareConfig:
     rounds:int = 5 # rounds per image
     max_side:int = 750 # larger lesions are left out, pixels
     min_side:int = 2 # smaller lesions are left out, pixels
-    margin:float = 0. # tissue around a lesion's box, as a share of its sides
+    margin:float = 0. # tissue around a lesion's box, share of its sides
     min_levels:int = 30 # fewest grey levels, of 256, in a normal patch
-    mask:str = "" # one of `MASKS`; empty for the one that suits the archive
-    voi:int = -1 # which window or table of the file is applied; -1: none (paper)
+    mask:str = "" # one of `MASKS`; empty for the archive's
+    voi:int = -1 # window or table of the file to apply; -1: none (paper)
     version:int = 3 # raised when the same settings give other patches
 
     def __post_init__(self):
@@ -127,7 +127,7 @@ PREPARE = dict(
 
 def prepare_config(
     preset:str="demo", # `paper`, `demo` or `smoke`
-    **limits # fields to change; None or "" leaves the preset's
+    **limits # fields to change, unless None or ""
 ) -> PrepareConfig:
     "A preset's way of cutting patches, with some fields changed"
     known = [f.name for f in fields(PrepareConfig)]
@@ -161,7 +161,7 @@ class GANConfig:
     first_kernel:int = 4 # of D: 4 (code) or 6 (text)
     batch:int = 64 # patches per step
     epochs:int = 1000 # passes over the real patches
-    steps:int = 0 # above 0: at least this many steps, instead of `epochs`
+    steps:int = 0 # above 0: at least so many, instead of `epochs`
     lr_g:float = 4e-4 # learning rate of G (Adam)
     lr_d:float = 2e-4 # learning rate of D (Adam)
     beta1:float = 0. # Adam
@@ -174,8 +174,8 @@ class GANConfig:
     jitter:float = 0. # half the range of brightness and contrast changes
     precision:str = "auto" # one of `PRECISIONS`
     threads:int = 1 # of torch; part of the result's identity
-    penalty:float = 0. # weight of R1, the squared gradient of D at real patches
-    penalty_every:int = 1 # steps between penalties, each weighted by this number
+    penalty:float = 0. # weight of R1, D's squared gradient at real patches
+    penalty_every:int = 1 # steps between penalties, whose weight it multiplies
     norm:str = "batch" # of D: `batch` (paper) or `none`
     augment:tuple = () # before D, some of `translation`, `brightness`
     ema:float = 0. # decay of the moving average of G; 0: no average
@@ -184,8 +184,8 @@ class GANConfig:
     wavelets:bool = False # G and D work on whitened Haar bands
     batch_spread:bool = False # D sees the standard deviation over the batch
     modulation:bool = False # the noise scales and shifts each map of G
-    grain:bool = False # additional noise for each point of G's widest maps
-    cooling:float = 0. # final share of training in which both rates fall to 0
+    grain:bool = False # noise for each point of G's widest maps
+    cooling:float = 0. # final share of training with rates falling to 0
 
     def __post_init__(self):
         for name in ("augment", "classes", "smooth"):
@@ -226,7 +226,7 @@ class ClassifierConfig:
     channels:tuple = (9, 18, 36, 72, 90) # of the convolutions
     batch:int = 64 # patches per step
     epochs:int = 20 # at most
-    patience:int = 0 # above 0: epochs without a better validation F1
+    patience:int = 0 # above 0: epochs without a better F1
     min_steps:int = 0 # no early stop before so many steps
     lr:float = 2e-4 # learning rate (Adam)
     decay:float = .95 # of the learning rate, per epoch
@@ -235,8 +235,8 @@ class ClassifierConfig:
     precision:str = "auto" # one of `PRECISIONS`
     threads:int = 1 # of torch; part of the result's identity
     network:str = "paper" # one of `NETWORKS`
-    threshold_rule:str = "fixed" # `fixed`, or `validation`: best F1 on validation patches
-    head_epochs:int = 5 # of a pretrained network: epochs that train its head alone
+    threshold_rule:str = "fixed" # `fixed`, or `validation`: of the best F1 there
+    head_epochs:int = 5 # epochs that train a pretrained network's head alone
     finetune:float = .1 # factor of the learning rate after them
 
     def __post_init__(self):
@@ -291,7 +291,7 @@ def own_threshold(
 
 def with_recipe(
     config:StudyConfig, # settings of a study
-    preset:str, # gives the GAN's size and the length of its training
+    preset:str, # gives the GAN's size and training time
     recipe:str # one of `RECIPES`
 ) -> StudyConfig:
     "The same study with a GAN of another recipe"

@@ -24,8 +24,8 @@ from .public_archives import read_text_table
 
 # %% ../nbs/03a_reader_study.ipynb #aaf5a89e
 def study_pictures(
-    name:str, # the parameter's name, for messages: `real` or `fake`
-    folder, # of a PatchSet, or of pictures, searched recursively
+    name:str, # name of the parameter, for messages
+    folder, # of a PatchSet or of pictures
     kind:str="any" # lesions of a PatchSet: a kind, `both` or `any`
 ) -> Pictures:
     "Pictures that a study can draw from, read one at a time"
@@ -95,7 +95,7 @@ def draw_study(
     n:int=100, # patches, half of them real
     seed:int=0, # the same seed gives the same study
     size:int=128 # side of a patch, in pixels
-) -> dict: # `pixels` (n,size,size), `key` (a DataFrame), `id`, `resized`, `left_out`
+) -> dict: # `pixels`, `key` (a DataFrame), `id`, `resized`, `left_out`
     "A balanced set of patches in random order"
     for name, value, low in ("n", n, LEAST), ("seed", seed, 0), ("size", size, 8):
         check_number(name, value, low=low)
@@ -140,14 +140,14 @@ def _study_page(study, title="Real or fake?"):
 
 # %% ../nbs/03a_reader_study.ipynb #0f95cec8
 def make_study(
-    real:str="", # a folder that mammogan_prepare made, or of pictures
-    fake:str="", # a folder of pictures, as mammogan_generate writes them, or a PatchSet's
+    real:str="", # a folder by mammogan_prepare, or of pictures
+    fake:str="", # a folder of fakes by mammogan_generate, or a PatchSet's
     n:int=100, # patches, half of them real
     seed:int=0, # the same seed gives the same bytes
     out:str="study.html", # the page; its key is written next to it
     title:str="Real or fake?", # of the page
-    kind:str="any", # lesions of a PatchSet: one of `KINDS`, `both` or `any`
-    size:int=128 # side of a patch in pixels; other pictures are resized
+    kind:str="any", # lesions of a PatchSet: a kind, `both` or `any`
+    size:int=128 # side of a patch in pixels
 ) -> dict: # `page`, `key`, and counts
     "Write the page of a reader study, and its key"
     page, places = Path(out).expanduser(), [Path(p).expanduser().resolve() for p in (real, fake)]
@@ -206,7 +206,7 @@ def _points(n):
 def auc_interval(
     real, # (n,) confidences of real patches
     fake # (m,) confidences of fakes
-) -> tuple: # AUC, low and high; None where a class has fewer than two answers
+) -> tuple: # AUC, low, high; None for fewer than two answers of a class
     "The area under the ROC curve, with its 95 % interval after DeLong on the logit scale"
     from scipy.special import expit, logit
     from scipy.stats import norm
@@ -232,11 +232,11 @@ def _kappas(counts, weights):
 # %% ../nbs/03a_reader_study.ipynb #de538d66
 def kappa_interval(
     a, # (n,) answers of one reader, whole numbers
-    b, # (n,) answers of another reader to the same patches
+    b, # (n,) answers of another reader
     weights=None, # None, or `linear` for the steps of a scale
     repeats:int=2000, # bootstrap draws
     seed:int=0 # of the bootstrap
-) -> tuple: # kappa, low and high; None where a reader gave one answer only
+) -> tuple: # kappa, low, high; None where a reader has one answer only
     "Cohen's kappa, with a 95 % interval from a bootstrap over patches"
     from sklearn.metrics import confusion_matrix
     a, b = np.asarray(a, int), np.asarray(b, int)
@@ -315,7 +315,7 @@ def _answers(path, truth):
 def read_answers(
     files, # paths of the tables that the page saved
     truth:pd.Series # from `read_key`
-) -> pd.DataFrame: # one row per answer, with its `file` and `truth`
+) -> pd.DataFrame: # one row per answer
     "Read the answers of all readers"
     table = pd.concat([_answers(path, truth) for path in files], ignore_index=True)
     for name, file in table.groupby("reader").file:

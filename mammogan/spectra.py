@@ -11,7 +11,7 @@ import numpy as np
 # %% ../nbs/00j_spectra.ipynb #7572a2d6
 def power_spectra(
     pixels:np.ndarray # (N,S,S) uint8
-) -> np.ndarray: # (N,S,S//2+1) power, rows and columns by frequency as in numpy.fft.rfft2
+) -> np.ndarray: # (N,S,S//2+1) power, as in `numpy.fft.rfft2`
     "Power spectra of patches, under a Hann window"
     h, w = pixels.shape[1:]
     window = (np.hanning(h+1)[:h, None]*np.hanning(w+1)[None, :w]).astype(np.float32)

@@ -17,7 +17,7 @@ def held_out(
     patients, # (N,) the patient of each row
     shares, # of the patients, one for each group
     rng # NumPy generator that draws them
-) -> list: # for each group, (N,) whether a row belongs to it
+) -> list: # (N,) bool for each group
     "Groups of rows with random shares of the patients and no patient in common"
     patients = np.asarray(patients).astype(str)
     ids = rng.permutation(np.unique(patients))
@@ -53,7 +53,7 @@ def _auc(labels, scores, weights):
 def metric_draws(
     labels, # (N,) 1 for a lesion, 0 for normal tissue
     scores, # (N,)
-    weights, # (draws,N) how often each patch counts, from `patient_draws`
+    weights, # (draws,N) from `patient_draws`
     threshold=.5, # scores above it are called lesions
     metric:str="f1" # or `auc`
 ) -> np.ndarray: # (draws,)
@@ -81,7 +81,7 @@ def paired_bootstrap(
     b:pd.DataFrame, # of another mode on the same test patches
     draws:int=2000, # of patients
     seed:int=0, # of the draws
-    thresholds=(.5, .5) # scores above which `a` and `b` call a patch a lesion
+    thresholds=(.5, .5) # scores above them are called lesions
 ) -> dict: # difference, low, high
     "F1 of `b` minus F1 of `a`, with its middle 95 % over patients"
     if any(a[c].tolist() != b[c].tolist() for c in ("patient", "label")):
@@ -101,10 +101,10 @@ def _runs(differences):
     return d, len(d)
 
 def corrected_t(
-    differences, # (n,) one per run: two modes on the same fold and seed
+    differences, # (n,) one per run, of two modes
     test_share:float=1/3, # share of the patches that a run tests on
     train_share:float=.6 # share that it trains on
-) -> dict: # difference, low, high, p; NaN where all differences are equal
+) -> dict: # difference, low, high, p; NaN if all are equal
     "The corrected resampled t-test (Nadeau and Bengio 2003): mean difference, 95 % interval, p"
     from scipy import stats
     d, n = _runs(differences)
@@ -170,7 +170,7 @@ def worth(
 
 # %% ../nbs/00b_statistics.ipynb #d0274ea4
 def real_lesions_worth(
-    table:pd.DataFrame, # one row per run: size, fold, seed, mode, and the metric, perhaps NaN
+    table:pd.DataFrame, # one row per run: size, fold, seed, mode, metric
     mode:str, # to be valued
     size:int, # its number of real lesions
     metric:str="f1", # column of the score
@@ -178,7 +178,7 @@ def real_lesions_worth(
     draws:int=2000, # of runs
     seed:int=0, # of the draws
     overlap:float=1/3/.6 # test share by train share; 0 for independent runs
-) -> dict: # worth, low, high (numbers of real lesions), says, runs
+) -> dict: # worth, low, high (real lesions), says, runs
     "How many real lesions `against` needs to equal a mode, with a 95 % interval over runs"
     wide = table.pivot_table(index=["fold", "seed"], columns=["mode", "size"], values=metric)
     base, mine, runs = wide[against], wide[(mode, size)].values, len(wide)

@@ -33,7 +33,7 @@ def _succeeded(table):
 def summary(
     table:pd.DataFrame, # one row per run
     metric:str="f1" # or `auc`
-) -> pd.DataFrame: # one row per size and mode: the metric, low, high, runs
+) -> pd.DataFrame: # by size and mode: the metric, low, high, runs
     "Means over runs with their spread; of a single run, the interval over patients"
     rows = []
     for (size, mode), g in _succeeded(table).groupby(["size", "mode"], sort=False):
@@ -86,7 +86,7 @@ def comparisons(
     made, # its experiments; empty for a kept table
     table:pd.DataFrame, # one row per run
     against="ORG" # the reference mode
-) -> pd.DataFrame: # one row per size and mode; `p_holm` is adjusted for the number of rows
+) -> pd.DataFrame: # one row per size and mode; `p_holm` is adjusted
     "Each mode's F1 minus that of the reference, by size, with an interval"
     rows = []
     for k, here in _succeeded(table).groupby("size"):
@@ -103,7 +103,7 @@ def comparisons(
 def exchange(
     table:pd.DataFrame, # one row per run
     against="ORG" # whose learning curve
-) -> pd.DataFrame: # one row per size and mode: worth, low, high (real lesions), says, runs
+) -> pd.DataFrame: # one row per size and mode: worth, low, high, says, runs
     "The number of real lesions that each mode is worth; empty for fewer than two sizes"
     table = _succeeded(table)
     sizes = table.groupby("mode")["size"].unique()
@@ -124,7 +124,7 @@ def at_specificity(
     made, # its experiments
     table:pd.DataFrame, # one row per run
     specificity:float=.95 # share of normal patches called normal
-) -> pd.DataFrame: # with a further column, such as `sensitivity_95`
+) -> pd.DataFrame: # with a column such as `sensitivity_95`
     "The table with the sensitivity of each run at a specificity"
     found = lambda e, m: sensitivity_at(_read_scores(store, e, m), specificity)
     column = f"sensitivity_{round(100*specificity)}"
@@ -133,7 +133,7 @@ def at_specificity(
 # %% ../nbs/03c_study.ipynb #bd092895
 def compare_published(
     f1:pd.DataFrame # from `summary`: mode, size, f1, low, high
-) -> pd.DataFrame: # with the published F1, the difference, and a verdict
+) -> pd.DataFrame: # with `published`, `difference`, `verdict`
     "Our F1, the published one, and whether it is in our interval"
     theirs = PUBLISHED_F1.rename(columns=dict(f1="published"))
     both = f1.merge(theirs, on=["size", "mode"], how="left")
@@ -179,7 +179,7 @@ def stored_study(
 def study_title(
     data:str, # name of the archive
     preset:str, # `paper`, `demo` or `smoke`
-    gan, # a `GANConfig`, or its settings as a file keeps them
+    gan, # a `GANConfig`, or its settings
     runs:str="" # how many folds and seeds
 ) -> str:
     "The title of Figure 4"
@@ -225,8 +225,8 @@ def study_figures(
     preset:str, # `paper`, `demo` or `smoke`
     made, # its experiments, in their order
     table:pd.DataFrame, # one row per run
-    shown:Experiment=None # the experiment of Figure 3; the last one by default
-) -> dict: # `figure-3` and `figure-4`: a figure and its facts
+    shown:Experiment=None # the experiment of Figure 3; else the last
+) -> dict: # by name: a figure and its facts
     "Figures 3 and 4 of a study"
     e, ps = shown or made[-1], made[0].ps
     sizes, folds, seeds = _each(made, "size", "fold", "seed")
@@ -237,7 +237,7 @@ def study_figures(
                  positives="masses" if ps.positives.rows.mass.all() else "lesions of all kinds")
     runs = "one fold" if len(made) == len(sizes) else f"{len(folds)} folds x {len(seeds)} seeds"
     title = study_title(facts["data"], preset, e.config.gan, runs)
-    flow = figure_3(_flow_counts(e)) # notebooks show figures in the order of their creation
+    flow = figure_3(_flow_counts(e)) # notebooks show figures as they are made
     scores = figure_4(summary(table), PUBLISHED_F1, title, bars=interval_name(table))
     return {"figure-3": (flow, facts), "figure-4": (scores, facts)}
 
@@ -291,8 +291,8 @@ def write_grid(
     preset:str, # `paper`, `demo` or `smoke`
     made, # experiments of a study
     modes=PAPER_MODES, # names of modes
-    folder="", # where the files go; empty for the committed tables
-    name:str="" # of the files; empty for `grid-`, the preset and another recipe
+    folder="", # of the files; empty for the committed tables
+    name:str="" # of the files; empty for one by preset and recipe
 ) -> tuple: # paths of the table and of its facts
     "Write the table of a study and what made it"
     name = name or "-".join(["grid", preset, *_other_recipe(preset, made[0].config.gan)])

@@ -35,7 +35,7 @@ def existing_folder(
 def files_on_disk(
     root, # the archive's folder
     patterns # glob patterns of mammograms, in any case
-) -> set: # their paths relative to `root`, with `/` between the parts
+) -> set: # their paths relative to `root`, with `/`
     "The files of a folder that match some patterns"
     either = lambda letter: f"[{letter[0].lower()}{letter[0].upper()}]"
     patterns = [re.sub("[a-zA-Z]", either, p) for p in patterns]
@@ -44,7 +44,7 @@ def files_on_disk(
 
 def files_by_name(
     found # files on disk
-) -> dict: # each file by its name, and by its name in small letters
+) -> dict: # each file by its name, also in small letters
     "The dictionary that `file_of` searches"
     return {**{f.lower(): f for f in sorted(found)}, **{f: f for f in found}}
 
@@ -82,9 +82,9 @@ def files_without_rows(
 # %% ../nbs/00i_tables.ipynb #aa99fc2d
 def rows_and_files(
     root, # the archive's folder
-    named, # files that the tables name, relative to `root`
+    named, # files in the tables, relative to `root`
     patterns # as for `files_on_disk`
-) -> tuple: # {name in the table: name on disk}, and rejections of files without a row
+) -> tuple: # {name in the table: on disk}, rejections of other files
     "Compare the files that the tables name with the files on disk"
     names = files_by_name(found := files_on_disk(root, patterns))
     there = {n: f for n in named if (f := file_of(names, n))}
@@ -98,7 +98,7 @@ def _plain_stem(file): return re.sub(_ENDINGS, "", Path(str(file)).name.lower())
 # %% ../nbs/00i_tables.ipynb #39117291
 def with_suggestions(
     root, # the archive's folder
-    rejected # rejections; of a missing file, the reason ends with `NOT_THERE`
+    rejected # rejections; `NOT_THERE` ends the reason of a missing file
 ) -> list: # the rejections, with suggestions
     "Add to each missing file a file of its name with another ending or in another folder"
     if not any(r[3].endswith(NOT_THERE) for r in rejected): return rejected
@@ -121,7 +121,7 @@ def headers_of(
     root, # the archive's folder
     files, # DICOM files, relative to it
     workers:int=1 # processes, used for more than 2,000 files
-) -> tuple: # {file: what its header says}, and rejections
+) -> tuple: # {file: header}, and rejections
     "The headers of DICOM files; one that cannot be read is empty"
     paths = [Path(root)/f for f in files]
     found = dict(zip(files, pmap(_header, paths, workers if len(paths) > 2000 else 1, "headers")))
@@ -144,8 +144,8 @@ def text_table(
 
 # %% ../nbs/00i_tables.ipynb #8b9447d7
 def read_rows(
-    file # a CSV with the names of its columns in the first line
-) -> list: # dicts, by names in small letters; `""` tells of too many cells
+    file # a CSV with column names in the first line
+) -> list: # dicts, names in small letters; `""`: too many cells
     "The rows of a table as stripped text"
     try: text, separator = text_table(file)
     except UnicodeDecodeError as e:
@@ -168,7 +168,7 @@ def is_set(
 
 def corner(
     text # as the table gives it
-): # a number, NaN where it is blank, or the text itself if it is no number
+): # a number, NaN where it is blank, or other text itself
     "A coordinate of a box"
     strange = isinstance(text, str) and text.strip() and np.isnan(number(text))
     return text if strange else number(text)
@@ -178,7 +178,7 @@ _STATUS = dict.fromkeys(["m", "ci", "interval cancer"], "malignant") | dict(b="b
 
 def status_word(
     text # the archive's own word
-) -> str: # in small letters; an unknown word stays as it is
+) -> str: # in small letters
     "A lesion's status: malignant, benign, normal, or empty"
     word = str(text or "").strip().lower()
     return _STATUS.get(word, word)
