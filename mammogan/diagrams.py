@@ -90,8 +90,7 @@ def figure_1(
     "Figure 1: from a mammogram to patches"
     images = {k: np.asarray(steps[k]) for k in ("image", "normalised", "mask", "truth")}
     shapes = {k: v.shape for k, v in images.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"image, normalised, mask and truth must have one shape; they have {shapes}.")
+    if len(set(shapes.values())) > 1: raise ValueError(f"images must have one shape; they have {shapes}.")
     images["mask"] = images["mask"].astype(bool)
     boxes = dict(accepted=steps["accepted"], rejected=steps["rejected"], lesion_box=steps["lesions"])
     fig, ax = diagram(14, 16.8)
@@ -168,8 +167,7 @@ def _check_counts(counts):
     missing = [k for k in needed if k not in counts]
     for s in {"masses", "normals"} & set(counts):
         missing += [f"{s}[{p!r}]" for p in _PARTS if p not in counts[s]]
-    if missing: raise ValueError(
-        f"counts lacks {', '.join(missing)}; Figure 3 takes each of its numbers from there.")
+    if missing: raise ValueError(f"counts lacks {', '.join(missing)}.")
     return counts
 
 # %% ../nbs/00d_diagrams.ipynb #6fe6aba8
@@ -277,13 +275,10 @@ def _our_lines(ax, table, metric, span):
 def _check_table(table, metric):
     "Stop where Figure 4 cannot be drawn from a table"
     missing = [c for c in ("mode", "size", metric, "low", "high") if c not in table]
-    if missing:
-        raise ValueError(f"table lacks the columns {missing}; "
-                         f"Figure 4 needs mode, size, {metric}, low and high.")
+    if missing: raise ValueError(f"table lacks the columns {missing}.")
     unknown = sorted(set(table["mode"]) - set(LOOKS))
     if unknown or not len(table):
-        raise ValueError(f"table must have rows, and only the modes {list(LOOKS)}; "
-                         f"it has {len(table)} rows and the unknown modes {unknown}.")
+        raise ValueError(f"table has {len(table)} rows and the unknown modes {unknown}.")
 
 # %% ../nbs/00d_diagrams.ipynb #c2ede166
 def _apart(sizes, gap):

@@ -38,9 +38,6 @@ def paper_style(
 ): # a context manager or decorator
     "Draw in the style of the paper, then restore the reader's settings"
     style = STYLE | {k.replace("_", ".", 1): v for k, v in changes.items()}
-    if unknown := [k for k in style if k not in plt.rcParams]:
-        raise ValueError(f"paper_style does not know {unknown}; use names of matplotlib's "
-                         "rcParams, with _ for the first dot.")
     before = {k: plt.rcParams[k] for k in style}
     try:
         plt.rcParams.update(style)
@@ -86,9 +83,6 @@ def diagram(
     inches:float=WIDTHS["page"] # printed width
 ): # figure, axes
     "A white sheet without ticks, y upwards"
-    if min(width, height, inches) <= 0:
-        raise ValueError("width, height and inches must be above 0; "
-                         f"they are {width}, {height} and {inches}.")
     fig = plt.figure(figsize=(inches, inches*height/width))
     ax = fig.add_axes((0, 0, 1, 1), aspect="equal", xlim=(0, width), ylim=(0, height))
     ax.axis("off")
@@ -138,8 +132,6 @@ def thumbnail(
     side:int=600 # most pixels of the longer side
 ) -> np.ndarray: # uint8, reduced by a whole factor
     "A picture small enough for a figure"
-    if img.ndim not in (2, 3):
-        raise ValueError(f"img must be (H,W) or (H,W,3); its shape is {img.shape}.")
     if img.dtype != np.uint8:
         low, high = (0, 1) if img.dtype == bool else (float(img.min()), float(img.max()))
         img = (np.asarray(img, np.float32) - low)*(255/max(high - low, 1e-9))
@@ -184,7 +176,7 @@ def pile(
 ) -> Block: # around the whole pile
     "Several images on top of one another, the first on top"
     n, step = len(images), step*height
-    if n == 0: raise ValueError("images is empty; a pile needs at least one image.")
+    if n == 0: raise ValueError("A pile needs at least one image.")
     for i in reversed(range(n)):
         shift, order = (i - (n - 1)/2)*step, 2 + (n - i)/(n + 1)
         centre = xy[0] + shift, xy[1] + shift
@@ -207,8 +199,7 @@ def _edge_to_edge(a, b):
     dx, dy = b.x - a.x, b.y - a.y
     wide, tall = (a.width + b.width)/2, (a.height + b.height)/2
     if abs(dx) <= wide and abs(dy) <= tall:
-        raise ValueError(f"{a} and {b} overlap or touch, so no arrow fits between them; "
-                         "move them apart.")
+        raise ValueError(f"{a} and {b} overlap or touch, so no arrow fits between them.")
     if abs(dy) <= max(a.height, b.height)/2 and abs(dx) > wide:
         y, s = (a.y if abs(dy) <= b.height/2 else b.y), np.sign(dx)
         return (a.x + s*a.width/2, y), (b.x - s*b.width/2, y)
@@ -265,9 +256,8 @@ def montage(
 ) -> np.ndarray: # (H,W) uint8
     "Patches in reading order, as one image"
     patches = np.asarray(patches)
-    if patches.ndim != 3 or patches.dtype != np.uint8 or not len(patches):
-        raise ValueError("patches must be (N,S,S) uint8 with N above 0; "
-                         f"they are {patches.shape} {patches.dtype}.")
+    if patches.ndim != 3 or patches.dtype != np.uint8 or not len(patches): raise ValueError(
+        f"patches are {patches.shape} {patches.dtype}, not (N,S,S) uint8 with N above 0.")
     n, h, w = patches.shape
     columns = min(columns, n)
     rows = -(-n // columns)
@@ -301,9 +291,7 @@ def patch_grid(
 # %% ../nbs/00c_drawing.ipynb #f0cce04f
 def _facts_line(facts):
     "What a figure was made from, in one line"
-    if not facts.get("data"):
-        raise ValueError("facts has no 'data'; name the data set that the figure shows, "
-                         "such as data='phantom'.")
+    if not facts.get("data"): raise ValueError("facts has no 'data', the name of the data set.")
     rest = dict(facts)
     data, preset, counts = rest.pop("data"), rest.pop("preset", ""), rest.pop("counts", {})
     last = {k: rest.pop(k) for k in ("seed", "commit") if k in rest}

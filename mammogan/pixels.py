@@ -157,18 +157,24 @@ _FRAMES = {*_JPEG, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _JPEG_SYNTAXES = {f"1.2.840.10008.1.2.4.{n}" for n in (*range(50, 67), 70, 80, 81)}
 
 # %% ../nbs/00e_pixels.ipynb #20e39ffc
+def _segments(frame):
+    "(start, end, kind) of each marker of a JPEG stream; a fill byte is of kind 0xFF"
+    at = 2
+    while at+4 <= len(frame) and frame[at] == 0xFF:
+        kind = frame[at+1]
+        end = at+1 if kind == 0xFF else at+2+int.from_bytes(frame[at+2:at+4], "big")
+        yield at, end, kind
+        at = end
+
 def _announced(frame):
     "(rows, columns, samples), bits and kind of frame that a stream announces"
     number = lambda at, n: int.from_bytes(frame[at:at+n], "big")
     if (at := frame.find(b"\xff\x4f\xff\x51", 0, 256)) >= 0: # JPEG 2000
         rows, cols = (number(at+k, 4)-number(at+k+8, 4) for k in (12, 8))
         return (rows, cols, number(at+40, 2)), (number(at+42, 1) & 127)+1, 0x4F
-    at = 2
-    while at+10 <= len(frame) and frame[at] == 0xFF:
-        kind = frame[at+1]
-        if kind in _FRAMES:
+    for at, _, kind in _segments(frame):
+        if kind in _FRAMES and at+10 <= len(frame):
             return (number(at+5, 2), number(at+7, 2), frame[at+9]), frame[at+4], kind
-        at += 1 if kind == 0xFF else 2+number(at+2, 2) # fill bytes may precede a marker
     return None, 0, 0
 
 # %% ../nbs/00e_pixels.ipynb #0617bd52
@@ -183,7 +189,6 @@ def _stream(ds):
 
 # %% ../nbs/00e_pixels.ipynb #jpe6k1nd
 def _from_jpeg(frame, bits, kind):
-    "(H,W) values of a JPEG or JPEG-LS stream"
     if kind in _LOSSY and bits == 8: return np.asarray(Image.open(io.BytesIO(frame)))
     if kind not in _JPEG:
         raise ValueError(f"its frame is of kind {kind-0xC0} of JPEG, "
@@ -200,17 +205,15 @@ def _imagecodecs():
 # %% ../nbs/00e_pixels.ipynb #22d0d91c
 def _without_fill(frame):
     "A stream without fill bytes before markers, which the lossless decoder misreads"
-    clean, at = frame[:2], 2
-    while at+4 <= len(frame) and frame[at] == 0xFF and frame[at+1] != 0xDA:
-        fill = frame[at+1] == 0xFF
-        end = at+1 if fill else at+2+int.from_bytes(frame[at+2:at+4], "big")
-        if not fill: clean += frame[at:end]
-        at = end
-    return frame if len(clean) == at else clean+frame[at:]
+    clean, last = frame[:2], 2
+    for at, end, kind in _segments(frame):
+        if kind == 0xDA: break
+        if kind != 0xFF: clean += frame[at:end]
+        last = end
+    return frame if len(clean) == last else clean+frame[last:]
 
 # %% ../nbs/00e_pixels.ipynb #jpe6k1n2
 def _by_jpeg(ds):
-    "(H,W) values of a JPEG file, and the stream's bits"
     frame, bits, kind = _stream(ds)
     img = _from_jpeg(frame, bits, kind)
     return (_with_sign(img, max(bits, ds.BitsStored)) if ds.PixelRepresentation else img), bits
@@ -474,7 +477,6 @@ def open_dicom(
 
 # %% ../nbs/00e_pixels.ipynb #add275dd
 def _grey(img, ds, voi):
-    "From stored values to a `Picture`"
     from pydicom.pixels import apply_modality_lut
     (dark, as_stored), table = _polarity(ds), bool(ds.get("ModalityLUTSequence"))
     plain = voi is None and not table
@@ -498,9 +500,8 @@ def read_dicom(
     return open_dicom(path, voi).pixels
 
 # %% ../nbs/00e_pixels.ipynb #90d72479
-_VIEWS = {"R-10242": "CC", "399162004": "CC", "R-10226": "MLO", "399368009": "MLO",
-          "R-10224": "ML", "399260004": "ML", "R-10228": "LM", "399352003": "LM",
-          "R-10230": "LMO", "399099002": "LMO", "R-10244": "FB", "399196006": "FB"}
+_CODES = dict(CC="R-10242 399162004", MLO="R-10226 399368009", ML="R-10224 399260004",
+              LM="R-10228 399352003", LMO="R-10230 399099002", FB="R-10244 399196006")
 _TEXTS = dict(manufacturer="Manufacturer", model="ManufacturerModelName",
               intent="PresentationIntentType", patient="PatientID")
 _NUMBERS = dict(tube_current="XRayTubeCurrent",
@@ -510,8 +511,8 @@ _WANTED = [*_TEXTS.values(), *_NUMBERS.values(), "ImageLaterality", "Laterality"
 
 def _view(ds):
     if view := _known(ds, "ViewPosition", _text): return view
-    codes = (str(item.get("CodeValue", "")) for item in ds.get("ViewCodeSequence") or [])
-    return next((_VIEWS[c] for c in codes if c in _VIEWS), None)
+    codes = [str(item.get("CodeValue", "")) for item in ds.get("ViewCodeSequence") or []]
+    return next((v for c in codes for v, names in _CODES.items() if c in names.split()), None)
 
 # %% ../nbs/00e_pixels.ipynb #47479547
 def pixel_side(
@@ -555,7 +556,6 @@ def _one_channel(img, colours):
 
 # %% ../nbs/00e_pixels.ipynb #daff9c8e
 def _by_pillow(path, head):
-    "A picture that Pillow reads without loss"
     most = _greatest(head)
     with Image.open(path) as im:
         _check_pages(getattr(im, "n_frames", 1))
