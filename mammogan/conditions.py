@@ -50,14 +50,14 @@ def _by_value(column):
     return {v: np.array([v in these for these in values]) for v in known}
 
 def _by_size(column):
-    "Which lesions are small, medium and large, and the upper limits of small and medium"
+    "Which lesions are small, medium and large; the upper limits of two"
     low, high = (float(v) for v in np.quantile(column.dropna(), [1/3, 2/3]))
     thirds = dict(small=column <= low, medium=(column > low) & (column <= high))
     return {**thirds, "large": column > high}, [low, high]
 
 # %% ../nbs/00i_conditions.ipynb #fd3e44b4
 def _classes_of(rows, name):
-    "The classes of a column, and its limits if it is cut into thirds"
+    "The classes of a column, and its limits in thirds"
     column = name
     if name == "size" and name not in rows:
         areas = (c for c in rows if ("px" in c or "area" in c) and _many_numbers(rows[c]))
@@ -76,7 +76,7 @@ def _classes_of(rows, name):
 
 # %% ../nbs/00i_conditions.ipynb #4431625b
 def _condition(rows, name, fewest):
-    "The classes of a condition by name, and its limits; an error says why it cannot be used"
+    "The classes of a condition, and its limits"
     if name == "kinds":
         found = {k: rows[k].values for k in KINDS if 0 < rows[k].sum() < len(rows)}
         if not found: raise ValueError("all lesions are of one kind")
@@ -137,7 +137,7 @@ def describe_limits(
 def describe_conditions(
     conditions:Conditions, # from `condition_classes`
 ) -> str:
-    "Classes with their numbers of lesions, limits, and what was left out"
+    "Classes with their numbers of lesions, limits, and rare classes"
     counts = zip(conditions.names, conditions.kinds.sum(0))
     classes = ", ".join(f"{c} {n:,}" for c, n in counts)
     parts = [f"{len(conditions.names)} classes: {classes}"]

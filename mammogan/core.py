@@ -32,7 +32,7 @@ def check_choice(
     value, # what was given
     allowed # the values that work
 ):
-    "Return `value` if it is one of `allowed`, else stop with a list of them"
+    "Return `value` if it is one of `allowed`, else stop"
     if value in allowed: return value
     known = ", ".join(map(str, allowed))
     raise ParameterError(f"{name}={value!r} is not known. Choose one of: {known}.")
@@ -71,7 +71,7 @@ def check_parameters(
     namespace:dict, # `globals()`, right after the parameters
     known:str # names of the parameters, between blanks
 ):
-    "Stop at an unknown parameter, or at an impossible value of a shared one"
+    "Stop at an unknown parameter, or an impossible value of a shared one"
     known = known.split()
     given = {k for k, v in namespace.items() if isinstance(v, _plain_types) and k[0] != "_"}
     unknown = sorted(given - {*known, "In", "Out"})
@@ -89,11 +89,11 @@ def _place(variable, default):
     return Path(given).expanduser().absolute() if given else default
 
 def home() -> Path:
-    "The folder of phantoms and caches: `MAMMOGAN_HOME`, or the user's cache folder"
+    "The folder of phantoms and caches"
     return _place("MAMMOGAN_HOME", xdg_cache_home()/"mammogan")
 
 def runs_home() -> Path:
-    "The folder of the run store: `MAMMOGAN_RUNS`, or the user's data folder"
+    "The folder of the run store"
     return _place("MAMMOGAN_RUNS", xdg_data_home()/"mammogan"/"runs")
 
 # %% ../nbs/00_core.ipynb #717a08fe
@@ -208,7 +208,7 @@ def _git(*args):
     except (OSError, subprocess.SubprocessError): return None
 
 def commit() -> str:
-    "The commit of a checkout, with `+` when files differ from it; else the version"
+    "The commit of a checkout, with `+` when files differ; else the version"
     from mammogan import __version__
     if not _git("ls-files", "core.py"): return f"v{__version__}"
     head = _git("rev-parse", "--short=10", "HEAD") or "uncommitted"
@@ -259,7 +259,7 @@ def kept_table(
 # %% ../nbs/00_core.ipynb #b854345d
 @dataclass(frozen=True)
 class Run:
-    "Everything that determines a result; subclasses add fields and name a `stage`"
+    "Everything that determines a result; subclasses add fields and a `stage`"
     stage = "run"
 
     @property
@@ -321,13 +321,13 @@ def _in_kernel():
     return hasattr(ipython.get_ipython() if ipython else None, "kernel")
 
 def _terminal():
-    "The terminal of a kernel's standard error, if there is one"
+    "The terminal of a kernel's standard error"
     fd = getattr(sys.stderr, "_original_stdstream_copy", None)
     return fd if fd is not None and os.isatty(fd) else None
 
 # %% ../nbs/00_core.ipynb #87bf99ad
 class Progress(tqdm):
-    "A tqdm bar that appears after three seconds; in a notebook, one line"
+    "A tqdm bar that appears after three seconds; one line in a notebook"
     def __init__(self, *args, **kwargs):
         self.handle = None
         usual = dict(delay=3, unit="", mininterval=.5, dynamic_ncols=True, leave=False)
@@ -359,7 +359,7 @@ class Progress(tqdm):
 def end_with_parent(
     parent:int # id of the process that started this one
 ):
-    "End this process at most a second after its parent, and leave signals to the parent"
+    "End this process at most a second after its parent, which alone gets signals"
     def watch():
         while os.getppid() == parent: time.sleep(1)
         os._exit(1)
@@ -392,7 +392,7 @@ def pmap(
     desc:str="", # of the progress bar
     total:int=None # number of items of a generator
 ) -> list: # `fn(item)` for each item, in order
-    "Map `fn` over `items`, in parallel through joblib, with a progress bar"
+    "Map `fn` over `items` in parallel, with a progress bar"
     from joblib import delayed
     done, parallel, stopped = [], parallel_loop(workers, return_as="generator"), True
     if hasattr(items, "__len__"): total = len(items)
@@ -412,7 +412,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stoppable():
-    "While the block runs, SIGTERM raises `Stopped` in it; only the main thread gets signals"
+    "In this block of the main thread SIGTERM raises `Stopped`"
     def stop(*_): raise Stopped
     if threading.current_thread() is not threading.main_thread(): yield; return
     before = signal.signal(signal.SIGTERM, stop)

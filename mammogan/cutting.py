@@ -51,7 +51,7 @@ def number(
     return value if np.isfinite(value) else np.nan
 
 def _box_numbers(row):
-    "A lesion's coordinates, rounded; None where one is not a finite number"
+    "A lesion's coordinates, rounded, or None"
     box = np.array([number(row[k]) for k in BOX])
     return np.rint(np.clip(box, -1e9, 1e9)) if np.isfinite(box).all() else None
 
@@ -72,7 +72,7 @@ def _odd_corners(row):
 def are_fractions(
     box, # x1, y1, x2, y2
 ) -> bool:
-    "Whether a box is in shares of the image's sides and not in pixels"
+    "Whether a box is in shares of the image's sides"
     return all(0 <= v <= 1 for v in box) and any(v % 1 for v in box)
 
 def _box_text(box): return "box ({:.0f},{:.0f})-({:.0f},{:.0f})".format(*box)
@@ -102,7 +102,7 @@ def lesion_box(
     shape, # (H,W) of its mammogram
     config:PrepareConfig, # limits and margin
 ): # the box to cut, or None; the reason
-    "The box of a lesion with its margin, clipped to the image, or why it is not cut"
+    "The box of a lesion with its margin, inside the image, or why it is not cut"
     x1, y1, x2, y2 = place
     w, h, least, text = x2-x1+1, y2-y1+1, config.min_side, _box_text(place)
     if max(w, h) > config.max_side: return None, f"{text} is larger than {config.max_side} pixels"
@@ -130,7 +130,7 @@ def box_verdict(
 
 # %% ../nbs/00g_cutting.ipynb #56c72fd5
 def _grey_levels(crop, low, high):
-    "How many of the 256 grey levels of the stretched image a crop shows"
+    "How many of the stretched image's 256 grey levels a crop shows"
     return np.count_nonzero(np.bincount(stretch(crop, low, high).ravel()))
 
 # %% ../nbs/00g_cutting.ipynb #24999389
@@ -142,7 +142,7 @@ def normal_boxes(
     config:PrepareConfig, # numbers of patches, draws and grey levels
     rng:np.random.Generator, # source of the boxes
 ): # accepted boxes, and refused ones by verdict
-    "Draw random boxes until `normals_per_image` are normal tissue or draws run out"
+    "Draw random boxes until enough are normal tissue or draws run out"
     accepted, refused = [], {}
     left, ends = config.draws*config.rounds, (img.min(), img.max())
     share = left if len(sizes) == 1 else max(1, left//max(1, config.normals_per_image))
@@ -196,6 +196,6 @@ _NO_NORMALS = {
 def no_normals(
     refused:dict, # boxes by verdict, from `normal_boxes`
 ) -> str:
-    "Why an image has no normal tissue: the verdict of the boxes that came nearest"
+    "Why an image has no normal tissue, by the boxes that came nearest"
     causes = (why for verdict, why in _NO_NORMALS.items() if verdict in refused)
     return f"no normal tissue was found: {next(causes, 'the boxes to be tried are too large')}"

@@ -20,7 +20,7 @@ from .drawing import (
 
 # %% ../nbs/00d_diagrams.ipynb #935daef5
 def _overlay(normalised, mask, truth, side=700):
-    "(h,w,3) uint8: a mammogram with its breast in yellow and its lesions in cyan"
+    "A mammogram with its breast in yellow and its lesions in cyan"
     rgb = np.repeat(thumbnail(normalised, side)[..., None].astype(float), 3, 2)
     for where, colour, strength in ((mask, "mask", .22), (truth, "lesion", .5)):
         alpha = strength*thumbnail(where, side)[..., None]/255
@@ -29,7 +29,7 @@ def _overlay(normalised, mask, truth, side=700):
 
 # %% ../nbs/00d_diagrams.ipynb #d69aa080
 def _mark(ax, block, shape, boxes, colour):
-    "Outline boxes of a mammogram of a shape on its picture, both ends inclusive"
+    "Outline boxes of a mammogram on its picture, both ends inclusive"
     unit = block.width/shape[1], block.height/shape[0]
     for x1, y1, x2, y2 in boxes:
         corner = block.left[0] + x1*unit[0], block.top[1] - y1*unit[1]
@@ -44,7 +44,7 @@ _STEPS = dict(
     mask=("threshold\n(pixel > 0)", "mask"))
 
 def _preparation(ax, images, title, top):
-    "From a mammogram to the blocks of its ground truth, normalised image and mask"
+    "The blocks of ground truth, normalised image and mask"
     raw, made = picture(ax, (7, top - 1.7), images["image"], 3.4, title=title), []
     for x, (key, (step, name)) in zip((2.6, 7, 11.4), _STEPS.items()):
         do = box(ax, (x, top - 4.55), step, (2.6, 1.))
@@ -68,7 +68,7 @@ def _box_legend(ax):
               bbox_transform=ax.transData, **tight)
 
 def _extraction(ax, images, boxes, patches):
-    "The boxes on the mammogram, and at most four lesions and eight normal patches"
+    "The boxes on the mammogram, and four lesions and eight normal patches"
     seen = _overlay(images["normalised"], images["mask"], images["truth"])
     seen = picture(ax, (4.0, 3.55), seen, 5.2)
     for k in ("rejected", "accepted", "lesion_box"):
@@ -101,7 +101,7 @@ def figure_1(
 
 # %% ../nbs/00d_diagrams.ipynb #be288c37
 def _networks(ax, real, fake, noise):
-    "The parts of Figure 2: blocks `z`, `G`, `fake`, `real`, `D`, `LG`, `LD`"
+    "The parts of Figure 2, by name"
     network = lambda xy, text, size: box(ax, xy, text, size, COLOURS["network"], fontsize=9)
     loss = lambda y, text: box(ax, (13., y), text, (1.1, 1.), fontsize=10)
     b = dict(G=network((4., 4.8), "G\ngenerator", (1.9, 1.7)),
@@ -120,7 +120,7 @@ def _networks(ax, real, fake, noise):
 _GRADIENTS = "#0072B2" # colour of updates
 
 def _arrow_legend(ax, xy, gradients=False):
-    "What dotted, solid and blue arrows carry, for Figures 2 and 3"
+    "What arrows of Figures 2 and 3 carry"
     line = COLOURS["line"]
     kinds = [("fake values", True, line), ("real values", False, line),
              ("gradients", False, _GRADIENTS)]
@@ -172,7 +172,7 @@ def _check_counts(counts):
 
 # %% ../nbs/00d_diagrams.ipynb #6fe6aba8
 def _switch(ax, xy, position):
-    "A switch with the four modes as its positions: the blocks around them, and of the pivot"
+    "A switch with the four modes as its positions"
     around = box(ax, xy, "", (3.2, 2.75), "#FAFAFA", COLOURS["muted"])
     pivot = Block(around.right[0] + .6, xy[1], .16, .16)
     what = ("real", "flips(real)", "real + fake", "flips(real + fake)")
@@ -191,7 +191,7 @@ def _switch(ax, xy, position):
 
 # %% ../nbs/00d_diagrams.ipynb #4d6fa5ff
 def _sets_and_samplers(ax, counts):
-    "The two sets of patches, and what is drawn from them: blocks by name"
+    "Blocks of the two sets of patches, and of what is drawn from them"
     b, positives = {}, f"{counts.get('positives', 'mass')} set"
     for y, key, name in ((4.3, "masses", positives), (1.3, "normals", "normal-tissue set")):
         parts = [f"{p.replace('valid', 'val')} {counts[key][p]:,}" for p in _PARTS]
@@ -206,7 +206,7 @@ def _sets_and_samplers(ax, counts):
 
 # %% ../nbs/00d_diagrams.ipynb #4371bbd4
 def _gan_branch(ax, counts):
-    "The DCGAN of Figure 3, from flips to fakes: blocks by name"
+    "The DCGAN of Figure 3, by name"
     k, fakes = counts["k"], counts["fakes"]
     what = "masses" if counts.get("positives", "mass") == "mass" else "lesions"
     return dict(
@@ -238,7 +238,7 @@ def figure_3(
 
 # %% ../nbs/00d_diagrams.ipynb #03e4acda
 def _published(metric, **modes):
-    "Published values of each mode (with `_` for the blank) at six sizes, as a long table"
+    "Published values of each mode as a long table"
     sizes = (100, 250, 500, 750, 1000, 1300)
     rows = [(m.replace("_", " "), k, v) for m, values in modes.items() for k, v in zip(sizes, values)]
     return pd.DataFrame(rows, columns=["mode", "size", metric])
@@ -282,7 +282,7 @@ def _check_table(table, metric):
 
 # %% ../nbs/00d_diagrams.ipynb #c2ede166
 def _apart(sizes, gap):
-    "Numbers at least `gap` from one another, the first before others, in rising order"
+    "Numbers at least `gap` apart, the first before others, in rising order"
     kept = []
     for s in sizes:
         if all(abs(s - t) >= gap for t in kept): kept.append(s)
@@ -290,7 +290,6 @@ def _apart(sizes, gap):
 
 # %% ../nbs/00d_diagrams.ipynb #f5b70f24
 def _score_legend(ax, bars, theirs):
-    "Modes by name, then the meaning of strong and, with published values, faint lines"
     handles, labels = ax.get_legend_handles_labels()
     ink = dict(color=COLOURS["ink"])
     handles.append(ax.errorbar([], [], [], linestyle="none", capsize=2, elinewidth=.8, **ink))
@@ -310,7 +309,7 @@ def figure_4(
     label:str="F1", # of the y axis
     bars:str="95 % interval" # meaning of `low` and `high`
 ): # a matplotlib figure
-    "Figure 4: a score over the number of real lesions, here and in the paper"
+    "Figure 4: a score over the number of real lesions"
     _check_table(table, metric)
     theirs = table.iloc[:0] if published is None else published
     sizes = pd.concat([table["size"], theirs["size"]])

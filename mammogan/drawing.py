@@ -187,7 +187,7 @@ def pile(
 
 # %% ../nbs/00c_drawing.ipynb #33a10263
 def _ray(block, towards):
-    "Where the line between two centres crosses the outline of the first block"
+    "Where the line between two centres crosses the first outline"
     dx, dy = towards.x - block.x, towards.y - block.y
     sides = (block.width/2, dx), (block.height/2, dy)
     t = min(half/abs(d) for half, d in sides if d)
@@ -195,7 +195,7 @@ def _ray(block, towards):
 
 # %% ../nbs/00c_drawing.ipynb #b5a782a6
 def _edge_to_edge(a, b):
-    "Where an arrow leaves one block and meets another: ((x, y), (x, y))"
+    "Where an arrow leaves one block and meets another"
     dx, dy = b.x - a.x, b.y - a.y
     wide, tall = (a.width + b.width)/2, (a.height + b.height)/2
     if abs(dx) <= wide and abs(dy) <= tall:
@@ -230,7 +230,7 @@ def arrow(
     return path
 
 def _label(ax, path, text, colour):
-    "A text on a white ground in the middle of the longest part of a path"
+    "A text on a white ground amid the longest part of a path"
     p, q = max(zip(path, path[1:]), key=lambda s: np.hypot(*np.subtract(*s)))
     ground = dict(facecolor="white", edgecolor="none", pad=1)
     style = dict(fontsize=6.5, ha="center", va="center", color=colour, zorder=3, bbox=ground)
@@ -328,7 +328,7 @@ def figure_bytes(
 
 # %% ../nbs/00c_drawing.ipynb #bcc15af0
 def _fitting_dpi(fig, limit=1_000_000):
-    "The finest resolution, at most 300, whose PNG and SVG are below a limit in bytes"
+    "The finest resolution whose PNG and SVG are below a limit"
     steps = (300, 250, 200, 150, 120, 100, 80)
     fits = lambda dpi: all(len(figure_bytes(fig, k, dpi)) < limit for k in ("png", "svg"))
     return next(filter(fits, steps), steps[-1])

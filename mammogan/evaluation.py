@@ -32,7 +32,7 @@ from .presets import CLASSIFIERS, own_threshold, SIMULATED_WITH, with_recipe
 
 # %% ../nbs/03_evaluation.ipynb #bcfc3b56
 def _feature_table(real, fake, extractor, **how):
-    "All measures on one kind of features; `how`: repeats, draws and seed of a `Comparison`"
+    "All measures on one kind of features"
     x, y = kept_features(extractor, real.pixels), extractor(fake.pixels)
     if extractor.scaled: x, y = standardised(x, y)
     comparison = Comparison(Sample(x, real.patients), Sample(y), **how)
@@ -79,7 +79,7 @@ def fakes_only(
     e:Experiment, # a fold, a size and a seed
     workers:int=1 # processes
 ) -> pd.DataFrame: # rows `ORG` and `fakes only`; `auc_share` of ORG's AUC
-    "Metrics on held-out patients of classifiers trained on real lesions, and on fakes only"
+    "Metrics of classifiers trained on real lesions, and on fakes only"
     e = replace(e, config=own_threshold(e.config))
     table = run_experiments(store, [e], ["ORG", "fakes only"], workers).set_index("mode")
     table["auc_share"] = table.auc/table.auc["ORG"]
@@ -128,7 +128,7 @@ def figure_6_experiment(
     e:Experiment, # a study's
     preset:str # decides the recipe, see `SIMULATED_WITH`
 ) -> Experiment:
-    "The same real lesions with a GAN of the recipe of Figure 5"
+    "The same real lesions with a GAN of Figure 5's recipe"
     return replace(e, config=with_recipe(e.config, preset, SIMULATED_WITH[preset]))
 
 def figure_6_points(

@@ -30,7 +30,7 @@ def _grid_step(shape): return -(-max(shape)//600) # at most 600 grid points on a
 
 # %% ../nbs/00f_normalisation.ipynb #a68ee3a9
 def _breast_piece(grid):
-    "The largest bright piece: Otsu's threshold, opening, largest component, holes filled"
+    "Otsu's threshold, opening, largest component, holes filled"
     from scipy import ndimage
     from skimage.filters import threshold_otsu
     if grid.min() == grid.max(): return np.zeros(grid.shape, bool)
@@ -46,7 +46,7 @@ def _breast_piece(grid):
 # %% ../nbs/00f_normalisation.ipynb #d8b40ab1
 @dataclass
 class Mask:
-    "Where the breast is: pixels above zero, or a piece of a grid"
+    "Where the breast is: above zero, or a piece of a grid"
     img:np.ndarray # (H,W) pixel values
     piece:np.ndarray = None # (h,w) bool on the grid; None for `nonzero`
     step:int = 1 # distance of grid points in pixels
@@ -88,7 +88,7 @@ STATISTICS = ["rows", "cols", "minimum", "maximum", *LANDMARKS,
               "window_low", "window_high", "breast_share"]
 
 def _percentiles(values):
-    "The smallest grey levels that these shares of the values do not exceed"
+    "The smallest grey levels that these shares do not exceed"
     reached = np.cumsum(np.bincount(values))
     return np.searchsorted(reached, np.asarray(_PERCENTILES)/100*reached[-1])
 
@@ -136,7 +136,7 @@ def normalise(
 _FIRST, _LAST = .05*255, .95*255 # landmarks on the standard scale
 
 def _aligned(images):
-    "(n,11) the landmarks of n images, their ends moved to `_FIRST` and `_LAST`"
+    "(n,11) landmarks of n images, their ends moved to the scale's"
     marks = images[LANDMARKS].values.astype(float)
     span = np.maximum(marks[:, -1:]-marks[:, :1], 1)
     return _FIRST+(marks-marks[:, :1])/span*(_LAST-_FIRST)
@@ -156,7 +156,7 @@ def fit_landmarks(
 
 # %% ../nbs/00f_normalisation.ipynb #e903939d
 def _corners(marks, scale):
-    "Corners of the map from grey values to the standard scale, its ends prolonged"
+    "Corners of the map to the standard scale, its ends prolonged"
     x, y = marks+np.arange(len(marks))*1e-4, np.asarray(scale)
     first, last = (y[1]-y[0])/(x[1]-x[0]), (y[-1]-y[-2])/(x[-1]-x[-2])
     return np.r_[x[0]-1e6, x, x[-1]+1e6], np.r_[y[0]-first*1e6, y, y[-1]+last*1e6]

@@ -130,14 +130,14 @@ def pixels(self:PatchSet) -> np.ndarray:
 
 @patch(as_prop=True)
 def outlines(self:PatchSet) -> np.ndarray:
-    "(N,S,S) uint8, share of a pixel inside the lesion, of 255; None without outlines"
+    "(N,S,S) uint8, share inside the lesion, of 255; or None"
     if self.all_outlines is not None: return np.asarray(self.all_outlines[self.index])
 
 @patch
 def batch(self:PatchSet,
     which, # (n,) row numbers, in any order
 ) -> np.ndarray: # (n,S,S)
-    "Values of some patches, as read, without reading the others"
+    "Values of some patches, without reading others"
     return np.asarray(self.all_pixels[self.index[which]])
 
 # %% ../nbs/00h_patches.ipynb #3bcb47d8
@@ -176,7 +176,7 @@ def of_status(self:PatchSet,
 def describe_labels(
     ps:PatchSet, # any set
 ) -> str:
-    "Labels of lesions with a table or outlines; empty for other sets"
+    "Labels and outlines of lesions; empty for other sets"
     parts, table = [], ps.info.get("table")
     if table:
         status = ps.positives.rows.status
@@ -224,7 +224,7 @@ def normalised(self:PatchSet,
 _ARRAYS = dict(all_pixels="patches.npy", all_outlines="outlines.npy")
 
 def _mapped(folder, name):
-    "An array of a set, left on disk; None for outlines that are not there"
+    "An array of a set, left on disk; None for missing outlines"
     file = Path(folder)/_ARRAYS[name]
     if name == "all_pixels" or file.is_file(): return np.load(file, mmap_mode="r")
 
@@ -281,7 +281,7 @@ def __setstate__(self:PatchSet, state):
 
 # %% ../nbs/00h_patches.ipynb #db57204a
 def _reasons(rejected, most=3):
-    "The most frequent reasons, as sentences; numbers in them are ignored"
+    "The most frequent reasons, without their numbers"
     reason = rejected.reason.str.replace(r"\d+", "…", regex=True).str.rstrip(". ")
     alike = rejected.file.groupby(reason, sort=False).agg(["size", "first"])
     alike = alike.sort_values("size", ascending=False, kind="stable").head(most)
@@ -317,7 +317,7 @@ def text_of(
 
 # %% ../nbs/00h_patches.ipynb #de6a30a5
 def _merge_lesions(lesions):
-    "Lesions with an id and a box of their own; and (id, image, reason) of the others"
+    "Lesions with an id and a box of their own; (id, image, reason) of others"
     count = lesions.groupby(lesions.index.astype(str)).cumcount()
     if count.any():
         lesions = lesions.set_axis([f"{i} ({n+1})" if n else i for i, n in zip(lesions.index, count)])
@@ -386,7 +386,7 @@ def _typed(records, types):
 
 # %% ../nbs/00h_patches.ipynb #ca4b1bd3
 def _write_pixels(parts, path, size):
-    "Write the parts' patches as one array; their number and their hash"
+    "Write the parts' patches as one array; their number and hash"
     total, seen = sum(len(np.load(f"{p}.npy", mmap_mode="r")) for p in parts), hashlib.sha256()
     header = dict(descr="<u2", fortran_order=False, shape=(total, size, size))
     with open(path, "wb") as f:
@@ -399,7 +399,7 @@ def _write_pixels(parts, path, size):
 
 # %% ../nbs/00h_patches.ipynb #223cdca4
 def _count(archive, rows, rejected):
-    "How many images and lesions there were, were used and were left out"
+    "How many images and lesions there were, were used and left out"
     counts, tables = {}, dict(image=archive.images, lesion=archive.lesions)
     for name, used in dict(image=rows.image.nunique(), lesion=int(rows.label.sum())).items():
         early, lost = (int((t.what == name).sum()) for t in (archive.rejected, rejected))
@@ -452,7 +452,7 @@ def prepared_set(
     config:PrepareConfig, # how patches are to be cut
     seed:int, # of normal patches
 ): # a `PatchSet`, or None
-    "The set that was prepared here before; an error if it is another one"
+    "The set that was prepared here before; an error if it is another"
     if not (folder/"dataset.json").is_file(): return None
     ps = load_patches(folder)
     there = ps.info["config"], ps.info["seed"], ps.info["tables"]
@@ -474,7 +474,7 @@ def account(
 def left_out(
     ps:PatchSet, # any set
 ) -> pd.DataFrame:
-    "What was left out, by reason; numbers and names in the reasons are ignored"
+    "What was left out, by reason without its numbers and names"
     reasons = ps.rejected.reason.str.replace(r"[-\w./]*\d[-\w./]*", "…", regex=True)
     table = ps.rejected.assign(reason=reasons).groupby(["what", "reason"])
     table = table.agg(count=("id", "size"), example=("id", "first"))

@@ -53,7 +53,6 @@ def write_dicom(
 # %% ../nbs/00e_pixels.ipynb #b9755a97
 @contextmanager
 def _quietly():
-    "Without warnings and log lines of libraries"
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -109,7 +108,7 @@ def _text(value):
     raise ValueError("it has several values")
 
 def _raw(ds, keyword):
-    "An attribute as it is in the file, shortened"
+    "An attribute as in the file, shortened"
     value = ds.get_item(keyword).value
     if isinstance(value, MutableSequence): value = "\\".join(map(str, value))
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
@@ -117,7 +116,7 @@ def _raw(ds, keyword):
 
 # %% ../nbs/00e_pixels.ipynb #8d1151b9
 def _needed(ds, keyword, kind=int, default=None):
-    "A needed attribute; an error names one that cannot be understood"
+    "A needed attribute, or an error that names it"
     try:
         value = ds.get(keyword)
         return default if value is None or value == "" else kind(value)
@@ -126,7 +125,7 @@ def _needed(ds, keyword, kind=int, default=None):
         raise ValueError(text) from e
 
 def _known(ds, keyword, kind):
-    "Any other attribute, or None; a note names one that cannot be understood"
+    "Any other attribute, or None and a note"
     try: return _needed(ds, keyword, kind)
     except ValueError as e: ds.notes.append(f"{e} and is not used")
 
@@ -158,7 +157,7 @@ _JPEG_SYNTAXES = {f"1.2.840.10008.1.2.4.{n}" for n in (*range(50, 67), 70, 80, 8
 
 # %% ../nbs/00e_pixels.ipynb #20e39ffc
 def _segments(frame):
-    "(start, end, kind) of each marker of a JPEG stream; a fill byte is of kind 0xFF"
+    "(start, end, kind) of each marker of a JPEG stream"
     at = 2
     while at+4 <= len(frame) and frame[at] == 0xFF:
         kind = frame[at+1]
@@ -179,7 +178,7 @@ def _announced(frame):
 
 # %% ../nbs/00e_pixels.ipynb #0617bd52
 def _stream(ds):
-    "A packed file's stream, bits and kind, if it announces the header's size"
+    "A packed file's stream, bits and kind, if its size is the header's"
     from pydicom.encaps import get_frame
     frame = get_frame(ds.PixelData, 0, number_of_frames=1)
     size, bits, kind = _announced(frame)
@@ -204,7 +203,7 @@ def _imagecodecs():
 
 # %% ../nbs/00e_pixels.ipynb #22d0d91c
 def _without_fill(frame):
-    "A stream without fill bytes before markers, which the lossless decoder misreads"
+    "Without fill bytes, which the lossless decoder misreads"
     clean, last = frame[:2], 2
     for at, end, kind in _segments(frame):
         if kind == 0xDA: break
@@ -225,7 +224,7 @@ def _with_sign(img, bits):
 
 # %% ../nbs/00e_pixels.ipynb #f6ba36f7
 def _decoder(uid):
-    "What unpacks a transfer syntax: `jpeg`, a plugin of pydicom, nothing (True), or None"
+    "`jpeg`, a plugin of pydicom, True for unpacked pixels, or None"
     from pydicom.pixels import get_decoder
     if not uid.is_compressed or uid.is_deflated: return True
     if uid in _JPEG_SYNTAXES: return "jpeg"
@@ -243,7 +242,7 @@ def unpack(
 
 # %% ../nbs/00e_pixels.ipynb #98aa85f2
 def _words(ds):
-    "What a decoder returns, and the bits of the stream, 0 if there is none"
+    "What a decoder returns, and the bits of a stream or 0"
     path, uid = ds.filename, ds.file_meta.get("TransferSyntaxUID", "")
     name = getattr(uid, "name", "")
     try: decoder = _decoder(uid)
@@ -285,7 +284,7 @@ def _padding(ds):
     if "PixelPaddingValue" in ds and ends: return min(ends), max(ends)
 
 def _outside(img, ds):
-    "(H,W) bool: which stored values are padding; None if the file has none"
+    "(H,W) bool: which stored values are padding, or None"
     if ends := _padding(ds): return (img >= ends[0]) & (img <= ends[1])
 
 # %% ../nbs/00e_pixels.ipynb #5ab38533
@@ -322,7 +321,7 @@ def _stored(words, ds, bits):
 
 # %% ../nbs/00e_pixels.ipynb #be10ngs0
 def _belongs(words, own, above, inside, n, unfolded):
-    "Whether the bits above the stored ones are part of the film"
+    "Whether bits above the stored ones are part of the film"
     changes = smooth = 0
     for axis in (0, 1):
         both = np.diff(inside.astype(np.int8), axis=axis) == 0
@@ -379,7 +378,7 @@ def _pack_by_gdcm(path, out, name):
 
 # %% ../nbs/00e_pixels.ipynb #up419ht0
 def _ends(inside, inverted, padded):
-    "Least and greatest value of a picture; of its scale, if padding has replaced the air"
+    "Least and greatest value of a picture, or of its scale if padding replaced the air"
     low, high = int(inside.min()), int(inside.max())
     if not padded or (inside == (high if inverted else low)).mean() > .01: return low, high
     least = -(1 << (-low-1).bit_length()) if low < 0 else low
@@ -387,7 +386,7 @@ def _ends(inside, inverted, padded):
 
 # %% ../nbs/00e_pixels.ipynb #d09e2ec7
 def _upright(img, inverted, outside=None):
-    "Values of at least 0, bright where dense: sign*stored + offset; sign; offset"
+    "Values from 0, bright where dense: sign*stored + offset; sign; offset"
     if not inverted and outside is None and img.dtype.kind == "u": return img, 1, 0
     padded = outside is not None and outside.any() and not outside.all()
     low, high = _ends(img[~outside] if padded else img, inverted, padded)
@@ -401,7 +400,7 @@ def _slope(ds): return _needed(ds, "RescaleSlope", float) or 1.
 
 # %% ../nbs/00e_pixels.ipynb #c66fe3c5
 def _polarity(ds):
-    "Whether dense tissue is dark, and whether this refers to stored values"
+    "Whether dense tissue is dark, and whether in stored values"
     dark = ds.get("PhotometricInterpretation") == "MONOCHROME1"
     sign = _known(ds, "PixelIntensityRelationshipSign", int)
     shape, intent = (_known(ds, k, _text) for k in ("PresentationLUTShape", "PresentationIntentType"))
@@ -424,7 +423,7 @@ def _windows(ds):
 
 # %% ../nbs/00e_pixels.ipynb #de60f20a
 def _first_window(ds, sign, offset):
-    "The first window that makes sense, on the scale of upright values, or None"
+    "The first window that makes sense, on the upright scale"
     slope, found, before = _slope(ds), _windows(ds), len(ds.notes)
     intercept = _known(ds, "RescaleIntercept", float) or 0
     if len(ds.notes) > before: return None # the intercept cannot be understood
@@ -434,7 +433,7 @@ def _first_window(ds, sign, offset):
 
 # %% ../nbs/00e_pixels.ipynb #4c0fdb7d
 def _own_descriptors(ds, signed):
-    "Correct the descriptors of tables: counts have no sign, first values that of their input"
+    "Mend descriptors of tables: counts have no sign, first values their input's"
     for name in ("ModalityLUTSequence", "VOILUTSequence"):
         for item in ds.get(name) or []:
             n, first, bits = (int(v) % 65536 for v in item.LUTDescriptor)
@@ -444,7 +443,7 @@ def _own_descriptors(ds, signed):
 
 # %% ../nbs/00e_pixels.ipynb #6340109d
 def _apply_interest(img, ds, voi):
-    "Stored values after a window or a table of interest, from 0"
+    "Stored values after a window or a table, from 0"
     from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
     n, tables = len(_windows(ds)), len(ds.get("VOILUTSequence") or [])
     if not 0 <= voi < n+tables:
@@ -544,7 +543,7 @@ def read_header(
 PICTURES = (".png", ".pgm", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 
 def _one_channel(img, colours):
-    "(H,W) values of a picture with one or three colours and perhaps further channels"
+    "(H,W) values of a picture with one or three colours"
     if img.ndim == 2: return img
     if colours not in (1, 3) or img.ndim != 3:
         raise ValueError(f"its pixels have the shape {img.shape}, "
@@ -570,7 +569,7 @@ def _by_pillow(path, head):
 
 # %% ../nbs/00e_pixels.ipynb #4ea495c9
 def _greatest(head):
-    "The greatest value that a PGM or PPM announces; 0 for other files"
+    "The greatest value that a PGM or PPM announces, or 0"
     gap = rb"\s(?:\s|#[^\n]*\n)*"
     found = re.match(rb"P[2356]"+(gap+rb"\d+")*2+gap+rb"(\d+)\s", head)
     return int(found[1]) if found else 0
@@ -621,7 +620,7 @@ def _deep_tiff(path, head):
 
 # %% ../nbs/00e_pixels.ipynb #reader0f
 def _reader_of(path, head):
-    "The function that reads a picture without loss, by its first bytes"
+    "The function that reads a picture without loss"
     png = head.startswith(b"\x89PNG") and len(head) > 25
     if png and head[24] == 16 and head[25] in (2, 4, 6): return _deep_png
     if head.startswith(b"\xff\xd8") and _announced(head)[1] > 8: return _deep_jpeg

@@ -55,7 +55,7 @@ class PhantomSpec:
 def check_spec(
     spec:PhantomSpec # what to check
 ) -> PhantomSpec: # the same, if it can be simulated
-    "Refuse a specification that cannot be simulated, naming the field to change"
+    "Refuse what cannot be simulated, naming the field to change"
     small, large = spec.mass_mm
     few, many = spec.lesions_per_breast
     adds_up = lambda shares: len(shares) == 3 and abs(sum(shares)-1) < 1e-6
@@ -97,7 +97,7 @@ def phantom_spec(
 # %% ../nbs/00a_presets.ipynb #c9916f9e
 @dataclass(frozen=True)
 class PrepareConfig:
-    "How patches are cut; the defaults are the paper's except for `normals`"
+    "How patches are cut; the paper's except for `normals`"
     size:int = 128 # side of a stored patch, pixels
     normals:str = "matched" # `matched` to lesion sizes, or `native`: at `size` (paper)
     normals_per_image:int = 10 # normal patches per image, at most
@@ -257,7 +257,7 @@ CLASSIFIERS = dict(
 # %% ../nbs/00a_presets.ipynb #ad77581b
 @dataclass(frozen=True)
 class StudyConfig:
-    "How experiments are run; the defaults are the paper's except for `split`"
+    "How experiments are run; the paper's except for `split`"
     gan:GANConfig = GANConfig(jitter=.1) # of the synthetic lesions
     classifier:ClassifierConfig = ClassifierConfig() # of lesions and normal tissue
     fakes:float = 1.5 # fakes per real lesion
@@ -286,7 +286,7 @@ SIZES = dict(paper=500, demo=500, smoke=8) # k of Figures 3, 5 and 6, and the de
 def own_threshold(
     config:StudyConfig # settings of a study
 ) -> StudyConfig:
-    "The same study, each classifier's threshold chosen on validation patients"
+    "The same study with thresholds chosen on validation patients"
     return replace(config, classifier=replace(config.classifier, threshold_rule="validation"))
 
 def with_recipe(

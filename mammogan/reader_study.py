@@ -44,7 +44,7 @@ def study_pictures(
 
 # %% ../nbs/03a_reader_study.ipynb #f7cb86f8
 def _turns(patients, rng):
-    "A random order of pictures in which patients take turns; an empty one is its own patient"
+    "A random order of pictures in which patients take turns"
     mixed = rng.permutation(len(patients))
     patient = pd.Series([patients[i] or int(i) for i in mixed], dtype=object)
     turn = patient.groupby(patient, sort=False).cumcount()
@@ -52,7 +52,7 @@ def _turns(patients, rng):
 
 # %% ../nbs/03a_reader_study.ipynb #6c6003c0
 def _draw_pictures(pictures, n, size, rng, seen):
-    "n pictures whose bytes are not in `seen`; their numbers; how many were resized; (name, reason) of others"
+    "n unseen pictures; their numbers; how many were resized; (name, reason) of others"
     pixels, chosen, resized, left_out, side = [], [], 0, [], (size, size)
     for i in _turns(pictures.patients, rng):
         if len(chosen) == n: break
@@ -198,7 +198,7 @@ def share_interval(
     return right/n, float(ends.low), float(ends.high)
 
 def _points(n):
-    "Half the width of the interval of an accuracy near one half, in per cent"
+    "Half the width of an accuracy's interval near one half, in per cent"
     _, low, high = share_interval(round(.5*n), n)
     return 100*((high-low)/2)
 
@@ -207,7 +207,7 @@ def auc_interval(
     real, # (n,) confidences of real patches
     fake # (m,) confidences of fakes
 ) -> tuple: # AUC, low, high; None for fewer than two answers of a class
-    "The area under the ROC curve, with its 95 % interval after DeLong on the logit scale"
+    "The area under the ROC curve, with its 95 % interval after DeLong"
     from scipy.special import expit, logit
     from scipy.stats import norm
     least = min(len(real), len(fake))
@@ -221,7 +221,7 @@ def auc_interval(
 
 # %% ../nbs/03a_reader_study.ipynb #13cf9618
 def _kappas(counts, weights):
-    "Cohen's kappa of tables of counts (R,k,k); NaN where guessing gives no disagreement"
+    "Cohen's kappa of tables of counts (R,k,k), perhaps NaN"
     steps = np.abs(np.subtract.outer(*[np.arange(counts.shape[-1])]*2))
     cost = steps if weights == "linear" else steps > 0
     shares = counts/counts.sum((1, 2), keepdims=True)
@@ -333,7 +333,7 @@ def _with_ends(**intervals):
 
 # %% ../nbs/03a_reader_study.ipynb #5551567e
 def _reader_score(rows, patches):
-    "Numbers of one reader's answers, with `_low` and `_high` where there is an interval"
+    "Numbers of one reader, with `_low` and `_high` of intervals"
     right, fake = rows.answer == rows.truth, rows.truth == "fake"
     numbers = _with_ends(accuracy=share_interval(right.sum(), len(rows)),
                          fakes_found=share_interval(right[fake].sum(), fake.sum()),
@@ -345,7 +345,7 @@ def _reader_score(rows, patches):
 
 # %% ../nbs/03a_reader_study.ipynb #0833228b
 def _agreements(answers):
-    "How well each pair of readers agrees, on the patches that both answered"
+    "How well pairs of readers agree on what both answered"
     found, wide = [], answers.pivot(index="patch", columns="reader", values="confidence").sort_index()
     for a, b in itertools.combinations(wide, 2):
         both = wide[[a, b]].dropna().astype(int)

@@ -27,7 +27,7 @@ def patch_slopes(
     power:np.ndarray, # from `power_spectra`
     shape:tuple # of the patches: rows, columns
 ) -> np.ndarray: # (N,) exponents, about -3 for mammograms
-    "Slopes of log power in rings against log frequency, from 3 cycles per patch to .45 per pixel"
+    "Slopes of log power against log frequency, from 3 cycles per patch to .45 per pixel"
     radial = np.hypot(np.fft.rfftfreq(shape[1])[None], np.fft.fftfreq(shape[0])[:, None])
     ring = np.digitize(radial, np.geomspace(3/min(shape), .45, 13))
     rings = [r for r in range(1, 13) if (ring == r).any()]

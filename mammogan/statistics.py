@@ -18,7 +18,7 @@ def held_out(
     shares, # of the patients, one for each group
     rng # NumPy generator that draws them
 ) -> list: # (N,) bool for each group
-    "Groups of rows with random shares of the patients and no patient in common"
+    "Groups of rows with random shares of the patients, none in common"
     patients = np.asarray(patients).astype(str)
     ids = rng.permutation(np.unique(patients))
     ends = np.cumsum([0]+[max(1, round(share*len(ids))) for share in shares])
@@ -105,7 +105,7 @@ def corrected_t(
     test_share:float=1/3, # share of the patches that a run tests on
     train_share:float=.6 # share that it trains on
 ) -> dict: # difference, low, high, p; NaN if all are equal
-    "The corrected resampled t-test (Nadeau and Bengio 2003): mean difference, 95 % interval, p"
+    "The corrected resampled t-test: mean difference, 95 % interval, p"
     from scipy import stats
     d, n = _runs(differences)
     mean, se = float(d.mean()), np.sqrt((1/n + test_share/train_share)*d.var(ddof=1))
@@ -127,7 +127,7 @@ def holm(
 def effect_size(
     differences # (n,) one per run
 ) -> float: # NaN where all differences are equal
-    "The standardised mean of paired differences, with Hedges' correction for few runs"
+    "The standardised mean of paired differences, with Hedges' correction"
     d, n = _runs(differences)
     sd = d.std(ddof=1)
     return float(d.mean()/sd*(1-3/(4*(n-1)-1))) if sd > 1e-12 else np.nan
@@ -153,7 +153,7 @@ def learning_curve(
     sizes, # (n,) numbers of real lesions
     scores # (n,) the score of a run with each
 ) -> tuple: # (c, b): the error 1-score is c/size**b
-    "A power law of the error over the training size, by least squares on logarithmic axes"
+    "A power law of the error over the training size, by least squares of logarithms"
     x = np.log(np.asarray(sizes, float))
     if len(np.unique(x)) < 2: raise ValueError("A learning curve needs at least two sizes.")
     slope, level = np.polyfit(x, _log_error(scores), 1)
@@ -179,7 +179,7 @@ def real_lesions_worth(
     seed:int=0, # of the draws
     overlap:float=1/3/.6 # test share by train share; 0 for independent runs
 ) -> dict: # worth, low, high (real lesions), says, runs
-    "How many real lesions `against` needs to equal a mode, with a 95 % interval over runs"
+    "The real lesions `against` needs to equal a mode, with a 95 % interval over runs"
     wide = table.pivot_table(index=["fold", "seed"], columns=["mode", "size"], values=metric)
     base, mine, runs = wide[against], wide[(mode, size)].values, len(wide)
     n, rng = int(np.isfinite(mine).sum()), seeded_rng(seed, "worth", mode, size)
@@ -200,7 +200,7 @@ def real_lesions_worth(
 
 # %% ../nbs/00b_statistics.ipynb #8c0b0004
 def _log_worths(base, mine, weights):
-    "log `worth` (within a thousandfold of the sizes) and b of `learning_curve`, for draws of runs"
+    "log `worth` (within a thousandfold of the sizes) and b, for draws of runs"
     y, x = _log_error(base), np.log(base.columns.values.astype(float))
     sums = (weights @ np.where(np.isfinite(y), v, 0).sum(1) for v in (1, x, y, x*x, x*y))
     n, sx, sy, sxx, sxy = sums

@@ -34,7 +34,7 @@ def summary(
     table:pd.DataFrame, # one row per run
     metric:str="f1" # or `auc`
 ) -> pd.DataFrame: # by size and mode: the metric, low, high, runs
-    "Means over runs with their spread; of a single run, the interval over patients"
+    "Means over runs with their spread, or one run's interval over patients"
     rows = []
     for (size, mode), g in _succeeded(table).groupby(["size", "mode"], sort=False):
         mean, sd = g[metric].mean(), g[metric].std()
@@ -68,7 +68,7 @@ def threshold_of(
 
 # %% ../nbs/03c_study.ipynb #7679f616
 def _compared(store, made, table, mode, against):
-    "F1 of a mode minus that of `against` in runs of one size, with its interval"
+    "F1 of a mode minus that of `against` in runs of one size"
     if len(made) == 1:
         scores, limits = zip(*[(_read_scores(store, made[0], m), threshold_of(store, made[0], m))
                                for m in (against, mode)])
@@ -87,7 +87,7 @@ def comparisons(
     table:pd.DataFrame, # one row per run
     against="ORG" # the reference mode
 ) -> pd.DataFrame: # one row per size and mode; `p_holm` is adjusted
-    "Each mode's F1 minus that of the reference, by size, with an interval"
+    "Each mode's F1 minus that of the reference, by size"
     rows = []
     for k, here in _succeeded(table).groupby("size"):
         mine, modes = [e for e in made if e.size == k], list(here["mode"].unique())
@@ -104,7 +104,7 @@ def exchange(
     table:pd.DataFrame, # one row per run
     against="ORG" # whose learning curve
 ) -> pd.DataFrame: # one row per size and mode: worth, low, high, says, runs
-    "The number of real lesions that each mode is worth; empty for fewer than two sizes"
+    "How many real lesions each mode is worth; empty for fewer than two sizes"
     table = _succeeded(table)
     sizes = table.groupby("mode")["size"].unique()
     if against not in sizes or table["size"].nunique() < 2: return pd.DataFrame()
@@ -114,7 +114,7 @@ def exchange(
 
 # %% ../nbs/03c_study.ipynb #bb70d9e6
 def _by_run(store, made, table, of):
-    "`of(experiment, mode)` for each row of a table; NaN for failed runs"
+    "`of(experiment, mode)` for each row; NaN for failed runs"
     known = {(e.size, e.fold, e.seed): e for e in made}
     rows = zip(table["size"], table.fold, table.seed, table["mode"], table.reason)
     return [np.nan if why else of(known[k, f, s], m) for k, f, s, m, why in rows]
@@ -167,7 +167,7 @@ def stored_study(
     folds:int=1, # how many folds
     seeds=(0,) # one or more seeds
 ) -> tuple: # experiments, and their table
-    "All sizes of a study for which the store has the paper's four modes"
+    "All sizes for which the store has the paper's four modes"
     sizes = stored_sizes(store, e.ps, folds, seeds, PAPER_MODES, e.config)
     if not sizes: raise ParameterError(
         f"{store.path} holds no size with all four modes for {folds} folds and the seeds "
@@ -188,7 +188,7 @@ def study_title(
     return f"{data} ({preset}){', '*bool(runs)}{runs}; GAN: {recipe}"
 
 def _other_recipe(preset, gan):
-    "The recipe of a GAN for the name of a file, in a list; empty for the preset's"
+    "A list of the recipe for a file's name; empty for the preset's"
     name = recipe_of(gan)
     return [] if name == recipe_of(STUDIES[preset].gan) else [f"{name.replace(' ', '-')}-gan"]
 
@@ -259,7 +259,7 @@ def save_study_figures(
 def _provenance(store, run): return read_json(store.folder(run)/"provenance.json")
 
 def _grid_table(store, made, modes):
-    "The runs of a study that are there or failed, rounded, with `sensitivity_95` and `seconds`"
+    "The runs that are there or failed, with `sensitivity_95` and `seconds`"
     table = experiment_table(store, made, modes, True)
     if "f1" not in table: raise ParameterError(
         f"No run of this study is in {store.path}: run it first, with the same settings.")
@@ -312,7 +312,7 @@ def read_grid(
 
 # %% ../nbs/03c_study.ipynb #d47fdd2a
 def _describe_difference(r, adjusted):
-    "A sentence on a row of `comparisons`; if adjusted, p must also be below 0.05"
+    "A sentence on a row of `comparisons`"
     if not np.isfinite(r.low):
         return f"With k = {r.size}, {r.mode} cannot be compared with {r.against}: {r.by}."
     numbers = f"difference {r.difference:+.3f}, 95 % interval {r.low:+.3f} to {r.high:+.3f}, {r.by}"

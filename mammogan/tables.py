@@ -100,7 +100,7 @@ def with_suggestions(
     root, # the archive's folder
     rejected # rejections; `NOT_THERE` ends the reason of a missing file
 ) -> list: # the rejections, with suggestions
-    "Add to each missing file a file of its name with another ending or in another folder"
+    "Add to each missing file one of its name with another ending or folder"
     if not any(r[3].endswith(NOT_THERE) for r in rejected): return rejected
     alike = defaultdict(list)
     for f in sorted(files_on_disk(root, ["**/*"])):
@@ -135,7 +135,7 @@ def text_table(
     path, # a table as text
     errors="strict" # as in `bytes.decode`
 ) -> tuple: # its text, and what separates its cells
-    "The text and the separator of a table in UTF-8, or in UTF-16 with a byte-order mark"
+    "The text and the separator of a table in UTF-8 or UTF-16"
     data = Path(path).read_bytes()
     wide = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     text = data.decode("utf-16" if wide else "utf-8-sig", errors)
