@@ -501,6 +501,7 @@ def read_dicom(
 # %% ../nbs/00e_pixels.ipynb #90d72479
 _CODES = dict(CC="R-10242 399162004", MLO="R-10226 399368009", ML="R-10224 399260004",
               LM="R-10228 399352003", LMO="R-10230 399099002", FB="R-10244 399196006")
+_VIEWS = {code: view for view, codes in _CODES.items() for code in codes.split()}
 _TEXTS = dict(manufacturer="Manufacturer", model="ManufacturerModelName",
               intent="PresentationIntentType", patient="PatientID")
 _NUMBERS = dict(tube_current="XRayTubeCurrent",
@@ -510,8 +511,8 @@ _WANTED = [*_TEXTS.values(), *_NUMBERS.values(), "ImageLaterality", "Laterality"
 
 def _view(ds):
     if view := _known(ds, "ViewPosition", _text): return view
-    codes = [str(item.get("CodeValue", "")) for item in ds.get("ViewCodeSequence") or []]
-    return next((v for c in codes for v, names in _CODES.items() if c in names.split()), None)
+    codes = (str(item.get("CodeValue", "")) for item in ds.get("ViewCodeSequence") or [])
+    return next((_VIEWS[c] for c in codes if c in _VIEWS), None)
 
 # %% ../nbs/00e_pixels.ipynb #47479547
 def pixel_side(
