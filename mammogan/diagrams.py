@@ -44,7 +44,6 @@ _STEPS = dict(
     mask=("threshold\n(pixel > 0)", "mask"))
 
 def _preparation(ax, images, title, top):
-    "The blocks of ground truth, normalised image and mask"
     raw, made = picture(ax, (7, top - 1.7), images["image"], 3.4, title=title), []
     for x, (key, (step, name)) in zip((2.6, 7, 11.4), _STEPS.items()):
         do = box(ax, (x, top - 4.55), step, (2.6, 1.))
@@ -101,7 +100,6 @@ def figure_1(
 
 # %% ../nbs/00d_diagrams.ipynb #be288c37
 def _networks(ax, real, fake, noise):
-    "The parts of Figure 2, by name"
     network = lambda xy, text, size: box(ax, xy, text, size, COLOURS["network"], fontsize=9)
     loss = lambda y, text: box(ax, (13., y), text, (1.1, 1.), fontsize=10)
     b = dict(G=network((4., 4.8), "G\ngenerator", (1.9, 1.7)),
@@ -131,7 +129,6 @@ def _arrow_legend(ax, xy, gradients=False):
 
 # %% ../nbs/00d_diagrams.ipynb #8c572c1e
 def _training_arrows(ax, b):
-    "The arrows of Figure 2 and its seven steps"
     arrow(ax, b["z"], b["G"])
     arrow(ax, b["real"], b["D"])
     for p, q in (("G", "fake"), ("fake", "D"), ("D", "LG")): arrow(ax, b[p], b[q], dotted=True)
@@ -162,7 +159,6 @@ def figure_2(
 _PARTS = ("train", "valid", "test")
 
 def _check_counts(counts):
-    "Stop where a number of Figure 3 is missing"
     needed = ("k", "masses", "normals", "fakes", "negatives", "ratio")
     missing = [k for k in needed if k not in counts]
     for s in {"masses", "normals"} & set(counts):
@@ -191,7 +187,6 @@ def _switch(ax, xy, position):
 
 # %% ../nbs/00d_diagrams.ipynb #4d6fa5ff
 def _sets_and_samplers(ax, counts):
-    "Blocks of the two sets of patches, and of what is drawn from them"
     b, positives = {}, f"{counts.get('positives', 'mass')} set"
     for y, key, name in ((4.3, "masses", positives), (1.3, "normals", "normal-tissue set")):
         parts = [f"{p.replace('valid', 'val')} {counts[key][p]:,}" for p in _PARTS]
@@ -206,7 +201,6 @@ def _sets_and_samplers(ax, counts):
 
 # %% ../nbs/00d_diagrams.ipynb #4371bbd4
 def _gan_branch(ax, counts):
-    "The DCGAN of Figure 3, by name"
     k, fakes = counts["k"], counts["fakes"]
     what = "masses" if counts.get("positives", "mass") == "mass" else "lesions"
     return dict(
@@ -260,7 +254,6 @@ PUBLISHED_AUC = _published(
 
 # %% ../nbs/00d_diagrams.ipynb #68ccc49a
 def _our_lines(ax, table, metric, span):
-    "Means with their intervals, one line per mode"
     single = table["size"].nunique() == 1
     modes = [m for m in LOOKS if m in set(table["mode"])]
     bars = dict(capsize=2, elinewidth=.8, zorder=3)
@@ -273,7 +266,6 @@ def _our_lines(ax, table, metric, span):
 
 # %% ../nbs/00d_diagrams.ipynb #55ddfab2
 def _check_table(table, metric):
-    "Stop where Figure 4 cannot be drawn from a table"
     missing = [c for c in ("mode", "size", metric, "low", "high") if c not in table]
     if missing: raise ValueError(f"table lacks the columns {missing}.")
     unknown = sorted(set(table["mode"]) - set(LOOKS))

@@ -128,8 +128,7 @@ def normalise(
     lost = images.index[np.isnan(low+high).ravel()].unique()
     if len(lost): raise ParameterError(
         f"normalise={method!r} needs the window of every image, and {len(lost)} "
-        f"{'has' if len(lost) == 1 else 'have'} none, {lost[0]} for one. "
-        "Choose minmax, percentile or landmarks.")
+        f"{'has' if len(lost) == 1 else 'have'} none, {lost[0]} for one.")
     return stretch(pixels, low, high)
 
 # %% ../nbs/00f_normalisation.ipynb #538053a7

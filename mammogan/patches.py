@@ -216,15 +216,13 @@ def normalised(self:PatchSet,
     images = self.images.loc[self.rows.image]
     if isinstance(method, Landmarks): return apply_landmarks(self.pixels, images, method)
     if check_normalisation(method) == "landmarks": raise ParameterError(
-        "normalise='landmarks' must be learned from training patients first: "
-        "give what fit_normalisation returns.")
+        "normalise='landmarks' must be learned from training patients first (fit_normalisation).")
     return normalise(self.pixels, images, method)
 
 # %% ../nbs/00h_patches.ipynb #2fa624d2
 _ARRAYS = dict(all_pixels="patches.npy", all_outlines="outlines.npy")
 
 def _mapped(folder, name):
-    "An array of a set, left on disk; None for missing outlines"
     file = Path(folder)/_ARRAYS[name]
     if name == "all_pixels" or file.is_file(): return np.load(file, mmap_mode="r")
 
@@ -256,7 +254,7 @@ def save_patches(
     folder = Path(folder)
     if folder.exists(): raise ParameterError(f"{folder} exists already: give another folder.")
     if not np.array_equal(ps.index, np.arange(len(ps.all_pixels))): raise ParameterError(
-        "This is a part of a set: save the whole set, load it, and choose from it.")
+        "This is a part of a set: save the whole set and choose from it.")
     with new_folder(folder) as new:
         _write_tables(new, ps.rows, ps.images.rename_axis("image").reset_index(), ps.rejected)
         for name, file in _ARRAYS.items():
@@ -380,7 +378,6 @@ _ROW_TYPES = dict(
 _IMAGE_TYPES = dict(image=str, **dict.fromkeys(STATISTICS, float))
 
 def _typed(records, types):
-    "A table of the records of a part"
     rows = [[printable(r[c]) for c in types] for r in records]
     return pd.DataFrame(rows, columns=list(types)).astype(types)
 

@@ -77,7 +77,7 @@ LARGEST = 2**28 # pixels, many times the largest mammogram
 def read_dataset(
     path, # a DICOM file
 ): # a pydicom `Dataset`, with `notes` on odd attributes
-    "A DICOM file with one grey picture, or an error"
+    "A DICOM file with one grey picture"
     import pydicom
     with _errors_name(path, "cannot be read as DICOM"):
         try: ds = pydicom.dcmread(path)
@@ -131,7 +131,6 @@ def _known(ds, keyword, kind):
 
 # %% ../nbs/00e_pixels.ipynb #1186e2d1
 def _problem(ds):
-    "Why a dataset is not one grey mammogram, or None"
     if "PixelData" not in ds: return "holds no picture: it has no pixel data."
     frames, samples = _known(ds, "NumberOfFrames", int), _needed(ds, "SamplesPerPixel", default=1)
     bits = _needed(ds, "BitsAllocated", default=0)
@@ -190,8 +189,7 @@ def _stream(ds):
 def _from_jpeg(frame, bits, kind):
     if kind in _LOSSY and bits == 8: return np.asarray(Image.open(io.BytesIO(frame)))
     if kind not in _JPEG:
-        raise ValueError(f"its frame is of kind {kind-0xC0} of JPEG, "
-                         "and kinds 0 to 3 and JPEG-LS are read")
+        raise ValueError(f"its frame is of kind {kind-0xC0} of JPEG, which is not read")
     frame = _without_fill(frame) if kind == 0xC3 else frame
     return getattr(_imagecodecs(), _JPEG[kind])(frame)
 
@@ -313,8 +311,7 @@ def _stored(words, ds, bits):
     inside = np.ones(own.shape, bool)
     if outside is not None: inside = ~(outside | _outside(own, ds))
     if inside.any() and _belongs(words, own, above, inside, n, unfolded):
-        raise ValueError(f"its values do not fit the {n} bits that it says are stored "
-                         "(BitsStored): cut off, it would be another film")
+        raise ValueError(f"its values do not fit the {n} bits that it says are stored (BitsStored)")
     if above.any() and not unfolded:
         ds.notes.append(f"what is above its {n} stored bits, such as an overlay, was cut off")
     return own
@@ -416,7 +413,7 @@ def _polarity(ds):
 
 # %% ../nbs/00e_pixels.ipynb #ca097aa3
 def _windows(ds):
-    "The windows (low, high) of a file, on the rescaled scale"
+    "The windows (low, high), on the rescaled scale"
     half = 0 if _known(ds, "VOILUTFunction", _text) == "LINEAR_EXACT" else .5
     centres, widths = (_known(ds, k, _numbers) or [] for k in ("WindowCenter", "WindowWidth"))
     return [(c-half-(w-2*half)/2, c-half+(w-2*half)/2) for c, w in zip(centres, widths)]
@@ -547,8 +544,7 @@ def _one_channel(img, colours):
     "(H,W) values of a picture with one or three colours"
     if img.ndim == 2: return img
     if colours not in (1, 3) or img.ndim != 3:
-        raise ValueError(f"its pixels have the shape {img.shape}, "
-                         "and one grey value or three colours are read")
+        raise ValueError(f"its pixels have the shape {img.shape}, not one grey value or three colours")
     first = img[..., 0]
     if colours == 1 or all((img[..., c] == first).all() for c in (1, 2)):
         return np.ascontiguousarray(first)
@@ -562,8 +558,7 @@ def _by_pillow(path, head):
         grey = im.mode in ("L", "I", "F") or im.mode.startswith("I;16")
         img = np.asarray(im if grey else im.convert("L"))
     if head[:2] in (b"P3", b"P6") and most > 255:
-        raise ValueError("it has colours of more than 8 bits, which would be cut to 8: "
-                         "save it in grey")
+        raise ValueError("it has colours of more than 8 bits: save it in grey")
     if most in (0, 255, 65535): return img
     kind, full = (np.uint8, 255) if most < 256 else (np.uint16, 65535)
     return np.rint(img*(most/full)).astype(kind)
@@ -614,8 +609,7 @@ def _deep_tiff(path, head):
         img = _one_channel(img, page.samplesperpixel-len(page.extrasamples))
     if page.photometric != 0: return img
     if img.dtype.kind != "u":
-        raise ValueError("white is zero, and its values have a sign or fractions: "
-                         "black is not known")
+        raise ValueError("white is zero, and black is not known for signs or fractions")
     white = (1 << int(img.max()).bit_length())-1 # of the smallest scale for its values
     return (white-img).astype(img.dtype)
 

@@ -72,7 +72,6 @@ def _draw_pictures(pictures, n, size, rng, seen):
 
 # %% ../nbs/03a_reader_study.ipynb #93c892b3
 def _opaque_names(n, rng):
-    "Different names of five consonants"
     names = {}
     while len(names) < n:
         names["".join(rng.choice(list("bcdfghjklmnpqrstvwxz"), 5))] = True
@@ -118,7 +117,6 @@ def draw_study(
 
 # %% ../nbs/03a_reader_study.ipynb #e874001d
 def _png_text(pixels):
-    "A PNG file of pixels and nothing else, as base64 text"
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
@@ -133,7 +131,6 @@ def _page_content(study, title):
 
 # %% ../nbs/03a_reader_study.ipynb #3b760e87
 def _study_page(study, title="Real or fake?"):
-    "The HTML of a study"
     page = resources.files("mammogan").joinpath("reader_page.html").read_text(encoding="utf-8")
     parts = dict(TITLE=html.escape(title), STUDY=_page_content(study, title))
     return re.sub("%(TITLE|STUDY)%", lambda found: parts[found[1]], page)
@@ -159,8 +156,7 @@ def make_study(
     study = draw_study(*sides, n, seed, size)
     key, rows = page.with_name(f"{page.stem}-key.csv"), study["key"].to_csv(index=False)
     if key.exists() and key.read_text(encoding="utf-8") != rows: raise ParameterError(
-        f"{key} is there already and belongs to another study. Give another out, "
-        "or delete it if nobody reads that study any more.")
+        f"{key} is there already and belongs to another study: give another out, or delete it.")
     for path, text in {key: rows, page: _study_page(study, title)}.items():
         with replacing(path) as new: new.write_text(text, encoding="utf-8", newline="\n")
     patients = study["key"].query("truth == 'real' and patient != ''").patient.nunique()
@@ -250,7 +246,6 @@ def kappa_interval(
 
 # %% ../nbs/03a_reader_study.ipynb #da03ba95
 def _table(path, columns, what):
-    "A table as text, which must have these columns"
     try: rows, torn = read_text_table(Path(path).expanduser(), columns.split())
     except ValueError as e: raise ParameterError(f"{path} is not {what}: {e}") from e
     if torn: raise ParameterError(
@@ -272,7 +267,7 @@ def read_key(
     real, fake = ((truth == t).sum() for t in ("real", "fake"))
     if real == fake >= LEAST/2: return truth
     raise ParameterError(f"{path} has {real} real and {fake} fake patches: a study has "
-                         f"as many of one as of the other, and at least {LEAST} in all.")
+                         f"as many of one as of the other, at least {LEAST} in all.")
 
 # %% ../nbs/03a_reader_study.ipynb #b466bbc5
 def _numbers(path, rows, column, allowed, limits):
@@ -284,11 +279,10 @@ def _numbers(path, rows, column, allowed, limits):
 
 # %% ../nbs/03a_reader_study.ipynb #1201320d
 def _check_patches(path, rows, truth):
-    "Refuse answers that cannot belong to the key"
     unknown, twice = set(rows.patch)-set(truth.index), rows.duplicated(["reader", "patch"])
     if unknown: raise ParameterError(
-        f"{path} has {len(unknown)} patches that the key does not have "
-        f"({_some(unknown)}): they are answers to another study.")
+        f"{path} has {len(unknown)} patches that the key does not have ({_some(unknown)}): "
+        "they are answers to another study.")
     if twice.any():
         raise ParameterError(f"{path} has {_some(rows.patch[twice])} more than once for one reader.")
     if (rows.reader == "").any() or rows.empty:
@@ -296,7 +290,6 @@ def _check_patches(path, rows, truth):
 
 # %% ../nbs/03a_reader_study.ipynb #68a65119
 def _answers(path, truth):
-    "The answers of one file"
     columns = "reader experience patch answer confidence seconds"
     rows = _table(path, columns, "a table of answers as the page saves it")
     _check_patches(path, rows, truth)
@@ -308,7 +301,7 @@ def _answers(path, truth):
     answer = np.where(confidence > 3, "real", "fake")
     for row in rows[(rows.answer != "") & (rows.answer != answer)].itertuples():
         raise ParameterError(f"{path}: patch {row.patch} is called {row.answer!r} with a confidence "
-                             f"of {row.confidence}, which means the opposite. Was the file edited?")
+                             f"of {row.confidence}, which means the opposite.")
     return rows.assign(answer=answer, confidence=confidence, seconds=seconds, file=str(path))
 
 # %% ../nbs/03a_reader_study.ipynb #3d9ac0d6
@@ -320,8 +313,7 @@ def read_answers(
     table = pd.concat([_answers(path, truth) for path in files], ignore_index=True)
     for name, file in table.groupby("reader").file:
         if file.nunique() > 1: raise ParameterError(
-            f"The reader {name!r} comes twice, in {' and in '.join(file.unique())}. "
-            "Give each reader's answers once, or tell the two by name.")
+            f"The reader {name!r} comes twice, in {' and in '.join(file.unique())}.")
     return table.assign(truth=table.patch.map(truth))
 
 # %% ../nbs/03a_reader_study.ipynb #1bc18f02
@@ -366,7 +358,7 @@ def score_study(
 ) -> dict: # `readers`, `agreement`, `published`, `patches`
     "Score the answers of a reader study"
     if not key: raise ParameterError(
-        "key is empty: give the file that was made next to the page, such as study-key.csv.")
+        "key is empty: give the file that was made next to the page.")
     files = [answers] if isinstance(answers, (str, Path)) else list(answers)
     if not files: raise ParameterError("answers is empty: give the tables that the readers saved.")
     truth = read_key(key)

@@ -85,8 +85,7 @@ def paired_bootstrap(
 ) -> dict: # difference, low, high
     "F1 of `b` minus F1 of `a`, with its middle 95 % over patients"
     if any(a[c].tolist() != b[c].tolist() for c in ("patient", "label")):
-        raise ValueError("`a` and `b` hold scores of different patches and cannot be paired: "
-                         "give two modes of one experiment.")
+        raise ValueError("`a` and `b` hold scores of different patches and cannot be paired.")
     once = np.ones((1, len(a)), int)
     weights = np.concatenate([once, patient_draws(a.patient, draws, seed)])
     f1_a, f1_b = (metric_draws(t.label, t.score, weights, c) for t, c in zip((a, b), thresholds))

@@ -55,7 +55,6 @@ def interval_name(
 
 # %% ../nbs/03c_study.ipynb #a9d7706d
 def _read_scores(store, e, mode):
-    "One row per test patch of a run: patient, label, score"
     return pd.read_parquet(store.folder(e.run(mode))/"scores.parquet")
 
 def threshold_of(
@@ -171,7 +170,7 @@ def stored_study(
     sizes = stored_sizes(store, e.ps, folds, seeds, PAPER_MODES, e.config)
     if not sizes: raise ParameterError(
         f"{store.path} holds no size with all four modes for {folds} folds and the seeds "
-        f"{list(seeds)}. Run 04_augmentation.ipynb with them first.")
+        f"{list(seeds)}: run 04_augmentation.ipynb first.")
     made = experiments(e.ps, sizes, folds, seeds, e.config)
     return made, experiment_table(store, made)
 
@@ -212,7 +211,6 @@ def figures_folder(
 
 # %% ../nbs/03c_study.ipynb #d42ace35
 def _flow_counts(e):
-    "The counts in the boxes of Figure 3"
     positives = "mass" if e.ps.positives.rows.mass.all() else "lesion"
     return dict(k=e.size, fakes=e.fakes, negatives=len(e.sets.negatives), ratio=e.config.imbalance,
                 positives=positives, **e.sets.available)
@@ -262,7 +260,7 @@ def _grid_table(store, made, modes):
     "The runs that are there or failed, with `sensitivity_95` and `seconds`"
     table = experiment_table(store, made, modes, True)
     if "f1" not in table: raise ParameterError(
-        f"No run of this study is in {store.path}: run it first, with the same settings.")
+        f"No run of this study is in {store.path}: run it first.")
     table = table[table.f1.notna() | (table.reason != "")]
     seconds = _by_run(store, made, table, lambda e, m: _provenance(store, e.run(m))["wall_seconds"])
     table = at_specificity(store, made, table).assign(seconds=seconds)
@@ -270,7 +268,6 @@ def _grid_table(store, made, modes):
 
 # %% ../nbs/03c_study.ipynb #f9f144e2
 def _grid_facts(store, made, modes, table):
-    "What made the table of a study"
     e, ok = made[0], table.reason == ""
     runs = [e.gan for e in made]+[e.run(m) for e in made for m in modes]
     of_runs = [_provenance(store, r) for r in runs if store.done(r)]
