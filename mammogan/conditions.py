@@ -31,7 +31,6 @@ def _class_word(text): return "_".join(text.lower().replace(":", " ").split())
 
 # %% ../nbs/00i_conditions.ipynb #dfd6e314
 def _values_of(column):
-    "The names of each lesion's values"
     if is_bool_dtype(column): return [[str(v).lower()] for v in column]
     if is_numeric_dtype(column): return [[f"{v:.10g}"]*pd.notna(v) for v in column]
     words = (text_of(v).split("-") for v in column)
@@ -43,7 +42,6 @@ def _many_numbers(column):
 
 # %% ../nbs/00i_conditions.ipynb #4431625a
 def _by_value(column):
-    "Which lesions have each of a column's values"
     values = _values_of(column)
     order = lambda v: (len(v), v) if v.isdigit() else (0, v)
     known = sorted({v for these in values for v in these}, key=order)

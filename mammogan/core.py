@@ -321,7 +321,6 @@ def _in_kernel():
     return hasattr(ipython.get_ipython() if ipython else None, "kernel")
 
 def _terminal():
-    "The terminal of a kernel's standard error"
     fd = getattr(sys.stderr, "_original_stdstream_copy", None)
     return fd if fd is not None and os.isatty(fd) else None
 

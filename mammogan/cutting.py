@@ -115,7 +115,6 @@ def lesion_box(
 
 # %% ../nbs/00g_cutting.ipynb #535ee86b
 def _meets(a, b):
-    "Whether two boxes share a pixel"
     return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
 
 def box_verdict(

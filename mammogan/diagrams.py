@@ -67,7 +67,6 @@ def _box_legend(ax):
               bbox_transform=ax.transData, **tight)
 
 def _extraction(ax, images, boxes, patches):
-    "The boxes on the mammogram, and four lesions and eight normal patches"
     seen = _overlay(images["normalised"], images["mask"], images["truth"])
     seen = picture(ax, (4.0, 3.55), seen, 5.2)
     for k in ("rejected", "accepted", "lesion_box"):
@@ -118,7 +117,6 @@ def _networks(ax, real, fake, noise):
 _GRADIENTS = "#0072B2" # colour of updates
 
 def _arrow_legend(ax, xy, gradients=False):
-    "What arrows of Figures 2 and 3 carry"
     line = COLOURS["line"]
     kinds = [("fake values", True, line), ("real values", False, line),
              ("gradients", False, _GRADIENTS)]

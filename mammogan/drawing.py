@@ -187,7 +187,6 @@ def pile(
 
 # %% ../nbs/00c_drawing.ipynb #33a10263
 def _ray(block, towards):
-    "Where the line between two centres crosses the first outline"
     dx, dy = towards.x - block.x, towards.y - block.y
     sides = (block.width/2, dx), (block.height/2, dy)
     t = min(half/abs(d) for half, d in sides if d)
@@ -230,7 +229,6 @@ def arrow(
     return path
 
 def _label(ax, path, text, colour):
-    "A text on a white ground amid the longest part of a path"
     p, q = max(zip(path, path[1:]), key=lambda s: np.hypot(*np.subtract(*s)))
     ground = dict(facecolor="white", edgecolor="none", pad=1)
     style = dict(fontsize=6.5, ha="center", va="center", color=colour, zorder=3, bbox=ground)

@@ -32,7 +32,6 @@ from .presets import CLASSIFIERS, own_threshold, SIMULATED_WITH, with_recipe
 
 # %% ../nbs/03_evaluation.ipynb #bcfc3b56
 def _feature_table(real, fake, extractor, **how):
-    "All measures on one kind of features"
     x, y = kept_features(extractor, real.pixels), extractor(fake.pixels)
     if extractor.scaled: x, y = standardised(x, y)
     comparison = Comparison(Sample(x, real.patients), Sample(y), **how)
@@ -75,7 +74,7 @@ def evaluate(
 
 # %% ../nbs/03_evaluation.ipynb #54819017
 def fakes_only(
-    store:RunStore, # where runs are kept
+    store:RunStore, # of runs
     e:Experiment, # a fold, a size and a seed
     workers:int=1 # processes
 ) -> pd.DataFrame: # rows `ORG` and `fakes only`; `auc_share` of ORG's AUC
@@ -88,7 +87,7 @@ def fakes_only(
 
 # %% ../nbs/03_evaluation.ipynb #ef20e86e
 def figure_5_groups(
-    store:RunStore, # where runs are kept
+    store:RunStore, # of runs
     ps:PatchSet, # patches with real lesions
     preset:str, # which generator
     seed:int=0 # of the generator and the choice of patches
@@ -132,7 +131,7 @@ def figure_6_experiment(
     return replace(e, config=with_recipe(e.config, preset, SIMULATED_WITH[preset]))
 
 def figure_6_points(
-    store:RunStore, # where runs are kept
+    store:RunStore, # of runs
     e:Experiment, # whose lesions
     preset:str # decides the GAN's recipe and the normal patches shown
 ) -> tuple: # (N,128,128) uint8 and (N,) names

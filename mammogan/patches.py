@@ -396,7 +396,6 @@ def _write_pixels(parts, path, size):
 
 # %% ../nbs/00h_patches.ipynb #223cdca4
 def _count(archive, rows, rejected):
-    "How many images and lesions there were, were used and left out"
     counts, tables = {}, dict(image=archive.images, lesion=archive.lesions)
     for name, used in dict(image=rows.image.nunique(), lesion=int(rows.label.sum())).items():
         early, lost = (int((t.what == name).sum()) for t in (archive.rejected, rejected))

@@ -64,7 +64,6 @@ def _quietly():
 # %% ../nbs/00e_pixels.ipynb #d8eaa1e6
 @contextmanager
 def _errors_name(path, what):
-    "Turn any error into one that names the file"
     try:
         with _quietly(): yield
     except Exception as e: raise ValueError(f"{path} {what} ({_message(e)}).") from e
@@ -177,7 +176,6 @@ def _announced(frame):
 
 # %% ../nbs/00e_pixels.ipynb #0617bd52
 def _stream(ds):
-    "A packed file's stream, bits and kind, if its size is the header's"
     from pydicom.encaps import get_frame
     frame = get_frame(ds.PixelData, 0, number_of_frames=1)
     size, bits, kind = _announced(frame)
@@ -269,7 +267,6 @@ def _decoded(ds, decoder):
 
 # %% ../nbs/00e_pixels.ipynb #36aa671c
 def _as_pixel(value, ds):
-    "A whole number of the pixels' type"
     bits = ds.BitsAllocated
     value = int(value) % (1 << bits)
     return value-(1 << bits) if ds.PixelRepresentation and value >> bits-1 else value
@@ -287,7 +284,6 @@ def _outside(img, ds):
 
 # %% ../nbs/00e_pixels.ipynb #5ab38533
 def _lowest(ds, bits):
-    "How many bits are below those of the picture"
     low = max(0, _needed(ds, "HighBit", default=ds.BitsStored-1)-ds.BitsStored+1)
     if low+ds.BitsStored > ds.BitsAllocated:
         number = f"{ds.HighBit} of {ds.BitsAllocated}"
@@ -296,7 +292,6 @@ def _lowest(ds, bits):
 
 # %% ../nbs/00e_pixels.ipynb #02acbea1
 def _stored(words, ds, bits):
-    "The stored bits of a decoder's words"
     if words.ndim != 2 or words.dtype.kind not in "iu" or not words.size:
         found = f"{words.dtype} of shape {words.shape}"
         raise ValueError(f"its pixels are {found}, not whole numbers in rows and columns")

@@ -271,7 +271,6 @@ def read_key(
 
 # %% ../nbs/03a_reader_study.ipynb #b466bbc5
 def _numbers(path, rows, column, allowed, limits):
-    "A column as numbers, all of which must be allowed"
     values = pd.to_numeric(rows[column].str.replace(",", "."), errors="coerce")
     for patch, value in rows.set_index("patch")[column][~allowed(values).values].items():
         raise ParameterError(f"{path}: patch {patch} has the {column} {value!r}, which must be {limits}.")
@@ -318,7 +317,6 @@ def read_answers(
 
 # %% ../nbs/03a_reader_study.ipynb #1bc18f02
 def _with_ends(**intervals):
-    "Each estimate with its `_low` and `_high`, to four digits"
     return {name+end: value if value is None else round(value, 4)
             for name, values in intervals.items()
             for end, value in zip(("", "_low", "_high"), values)}
@@ -337,7 +335,6 @@ def _reader_score(rows, patches):
 
 # %% ../nbs/03a_reader_study.ipynb #0833228b
 def _agreements(answers):
-    "How well pairs of readers agree on what both answered"
     found, wide = [], answers.pivot(index="patch", columns="reader", values="confidence").sort_index()
     for a, b in itertools.combinations(wide, 2):
         both = wide[[a, b]].dropna().astype(int)
