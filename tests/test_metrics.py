@@ -96,7 +96,7 @@ def _tensor(x):
 def evaluate(tmp_path_factory):
     "The command, run as its script runs it, whether it is installed or not"
     script = tmp_path_factory.mktemp("script")/"mammogan_evaluate.py"
-    script.write_text("from mammogan.reproduce import mammogan_evaluate\nif __name__ == '__main__': mammogan_evaluate()\n")
+    script.write_text("from mammogan.commands import mammogan_evaluate\nif __name__ == '__main__': mammogan_evaluate()\n")
     return lambda *args: subprocess.run([sys.executable, script, *map(str, args)], capture_output=True, text=True)
 
 
