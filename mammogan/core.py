@@ -28,34 +28,36 @@ class ParameterError(ValueError):
 
 # %% ../nbs/00_core.ipynb #151657b9
 def check_choice(
-    name:str,  # the parameter's name, as the user wrote it
-    value,     # what was given
-    allowed    # the values that work
+    name:str, # of the parameter, as the user wrote it
+    value, # what was given
+    allowed # the values that work
 ):
-    "Return `value` if it is one of `allowed`, else stop with a list of them"
+    "Return `value` if it is one of `allowed`, else stop"
     if value in allowed: return value
-    raise ParameterError(f"{name}={value!r} is not known. Choose one of: {', '.join(map(str, allowed))}.")
+    known = ", ".join(map(str, allowed))
+    raise ParameterError(f"{name}={value!r} is not known. Choose one of: {known}.")
 
 # %% ../nbs/00_core.ipynb #514c7f5c
 def check_number(
-    name:str,        # the parameter's name, as the user wrote it
-    value,           # what was given
-    low=1,           # the smallest value that works
-    high=None,       # the largest value that works, or None
-    whole:bool=True  # whether it must be an integer
+    name:str, # of the parameter, as the user wrote it
+    value, # what was given
+    low=1, # the smallest value that works
+    high=None, # the largest value that works
+    whole:bool=True # whether it must be an integer
 ):
     "Return `value` if it is a number from `low` to `high`, else stop"
     limits = f"of at least {low}" if high is None else f"from {low} to {high}"
     types = (int, np.integer) if whole else (int, float, np.number)
     good = isinstance(value, types) and not isinstance(value, bool)
     if good and value >= low and (high is None or value <= high): return value
-    raise ParameterError(f"{name}={value!r} cannot be used: it must be a {'whole '*whole}number {limits}.")
+    kind = "whole number" if whole else "number"
+    raise ParameterError(f"{name}={value!r} cannot be used: it must be a {kind} {limits}.")
 
 # %% ../nbs/00_core.ipynb #5e0d1c0b
 def how_many(
-    n:int,        # a count
-    one="patch",  # what one is called
-    more=""       # what several are called; empty for the regular plural
+    n:int, # a count
+    one="patch", # what one is called
+    more="" # what several are called, if irregular
 ) -> str:
     "A number and what it counts"
     plural = more or one+("es" if one.endswith("ch") else "s")
@@ -66,16 +68,16 @@ PRESETS = ("paper", "demo", "smoke")
 _plain_types = (str, int, float, bool, list, dict, type(None))
 
 def check_parameters(
-    namespace:dict,  # the notebook's `globals()`, right after its parameters cell
-    known:str        # the names of the notebook's parameters, separated by blanks
+    namespace:dict, # `globals()`, right after the parameters
+    known:str # names of the parameters, between blanks
 ):
-    "Stop at an unknown parameter, or at an impossible value of a shared one"
+    "Stop at an unknown parameter, or an impossible value of a shared one"
     known = known.split()
-    given = {k for k, v in namespace.items() if isinstance(v, _plain_types) and not k.startswith("_")}
+    given = {k for k, v in namespace.items() if isinstance(v, _plain_types) and k[0] != "_"}
     unknown = sorted(given - {*known, "In", "Out"})
-    if unknown and not namespace.get("_parameters_checked"):
-        raise ParameterError(f"This notebook has no parameter {', '.join(unknown)}. It has: {', '.join(known)}.")
-    namespace["_parameters_checked"] = True     # when the cell runs again, the notebook has variables of its own
+    if unknown and not namespace.get("_parameters_checked"): raise ParameterError(
+        f"This notebook has no parameter {', '.join(unknown)}. It has: {', '.join(known)}.")
+    namespace["_parameters_checked"] = True # on a second run there are other variables
     if "preset" in known: check_choice("preset", namespace["preset"], PRESETS)
     if "seed" in known: check_number("seed", namespace["seed"], low=0)
     for name in {"size", "workers", "seeds"} & set(known): check_number(name, namespace[name])
@@ -87,35 +89,35 @@ def _place(variable, default):
     return Path(given).expanduser().absolute() if given else default
 
 def home() -> Path:
-    "The folder of phantoms and caches: `MAMMOGAN_HOME`, or `mammogan` in the user's cache folder"
+    "The folder of phantoms and caches"
     return _place("MAMMOGAN_HOME", xdg_cache_home()/"mammogan")
 
 def runs_home() -> Path:
-    "The folder of the run store: `MAMMOGAN_RUNS`, or `mammogan/runs` in the user's data folder"
+    "The folder of the run store"
     return _place("MAMMOGAN_RUNS", xdg_data_home()/"mammogan"/"runs")
 
 # %% ../nbs/00_core.ipynb #717a08fe
 def _library(): return Path(find_spec("mammogan").origin).parent
 
 def results_folder(
-    given=""  # another folder; empty for the repository's
-):            # a path, or None where there is none
+    given="" # another folder; empty for the repository's
+): # a path, or None where there is none
     "The folder of committed tables"
     places = [Path(given)] if given else [Path("results"), _library().parent/"nbs"/"results"]
     return next((p for p in places if p.is_dir()), None)
 
 # %% ../nbs/00_core.ipynb #00a3be3c
 def seed_for(
-    seed:int,  # the user's seed
-    *purpose   # words and numbers, e.g. `"phantom", 12, "CC"`
-) -> int:      # a number from 0 to 2**63 - 1
+    seed:int, # the user's seed
+    *purpose # words and numbers, e.g. `"phantom", 12`
+) -> int: # from 0 to 2**63 - 1
     "A separate seed for each purpose, the same on every machine"
     key = json.dumps([int(seed), *map(str, purpose)])
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
 
 def seeded_rng(
-    seed:int,  # the user's seed
-    *purpose   # as for `seed_for`
+    seed:int, # the user's seed
+    *purpose # as for `seed_for`
 ) -> np.random.Generator:
     "A NumPy generator seeded by (`seed`, `purpose`)"
     return np.random.default_rng(seed_for(seed, *purpose))
@@ -123,9 +125,9 @@ def seeded_rng(
 # %% ../nbs/00_core.ipynb #ba40f967
 @contextmanager
 def replacing(
-    path  # the file to write
+    path # the file to write
 ):
-    "Yield a temporary path, renamed to `path` at the end of the block and removed on an error"
+    "Yield a temporary path, renamed to `path` at the end of the block"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.{time.monotonic_ns()}{path.suffix}")
@@ -142,8 +144,8 @@ def _plain(o):
     raise TypeError(f"{type(o).__name__} cannot be written as JSON")
 
 def write_json(
-    path,  # the file
-    value  # plain JSON, dataclasses, NumPy numbers and arrays, paths
+    path, # the file
+    value # plain JSON, dataclasses, NumPy's, paths
 ) -> Path:
     "Write `value` as JSON, atomically"
     with replacing(path) as part:
@@ -158,19 +160,21 @@ def _each_once(pairs):
     return dict(pairs)
 
 def read_json(
-    path,            # the file
-    once:bool=False  # whether a repeated key of an object is an error; else the last one counts
+    path, # the file
+    once:bool=False # whether a repeated key is an error
 ):
     "The content of a JSON file; errors name the file"
-    try: return json.loads(Path(path).read_bytes(), object_pairs_hook=_each_once if once else None)
-    except (OSError, ValueError) as e: raise ValueError(f"{path} cannot be read as JSON ({e}).") from e
+    hook = _each_once if once else None
+    try: return json.loads(Path(path).read_bytes(), object_pairs_hook=hook)
+    except (OSError, ValueError) as e:
+        raise ValueError(f"{path} cannot be read as JSON ({e}).") from e
 
 # %% ../nbs/00_core.ipynb #4e2a979a
 @contextmanager
 def new_folder(
-    path  # the folder to make; it must not exist
+    path # the folder to make; it must not exist
 ):
-    "Yield a temporary folder, renamed to `path` at the end of the block and removed on an error"
+    "Yield a temporary folder, renamed to `path` at the end of the block"
     import shutil
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,8 +189,8 @@ def new_folder(
 
 # %% ../nbs/00_core.ipynb #6246a6ef
 def fingerprint(
-    *things  # arrays, dataclasses, paths of files, plain JSON
-) -> str:    # 16 hexadecimal digits
+    *things # arrays, dataclasses, files, plain JSON
+) -> str: # 16 hexadecimal digits
     "A hash of the content of `things`"
     h = hashlib.sha256()
     for o in things:
@@ -199,16 +203,16 @@ def fingerprint(
 
 # %% ../nbs/00_core.ipynb #92bb6718
 def _git(*args):
-    command = ["git", "-C", str(_library()), *args]
-    try: return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    command, how = ["git", "-C", str(_library()), *args], dict(capture_output=True, text=True)
+    try: return subprocess.run(command, timeout=10, check=True, **how).stdout.strip()
     except (OSError, subprocess.SubprocessError): return None
 
 def commit() -> str:
-    "The commit of a checkout, with `+` when files differ from it; else the version"
+    "The commit of a checkout, with `+` when files differ; else the version"
     from mammogan import __version__
     if not _git("ls-files", "core.py"): return f"v{__version__}"
-    head, changed = _git("rev-parse", "--short=10", "HEAD"), _git("status", "--porcelain", "--", "*.py")
-    return f"{head or 'uncommitted'}{'+' if changed else ''}"
+    head = _git("rev-parse", "--short=10", "HEAD") or "uncommitted"
+    return head+"+"*bool(_git("status", "--porcelain", "--", "*.py"))
 
 # %% ../nbs/00_core.ipynb #0a3dd33b
 _packages = ("fastai fastcore numpy pandas pydicom pytorch-fid safetensors "
@@ -221,10 +225,11 @@ def _cpu():
     return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 def provenance(
-    **more  # further facts, e.g. `device`, `wall_seconds`
+    **more # further facts, e.g. `device`, `wall_seconds`
 ) -> dict:
     "What made a result: commit, package versions, machine, time"
-    found = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
+    named = ((d.metadata["Name"], d.version) for d in metadata.distributions())
+    found = {name.lower(): version for name, version in named if name}
     return dict(
         commit=commit(), source=fingerprint(*sorted(_library().glob("*.py"))),
         python=platform.python_version(), system=platform.system(), cpu=_cpu(),
@@ -233,19 +238,19 @@ def provenance(
 
 # %% ../nbs/00_core.ipynb #25d65f04
 def keep_table(
-    table,   # a DataFrame
-    path,    # the files, without ending
-    **facts  # what made it
-) -> tuple:  # the paths of the table and of the facts
+    table, # a DataFrame
+    path, # the files, without ending
+    **facts # what made it
+) -> tuple: # the paths of the table and of the facts
     "Write a table and what made it"
     there = Path(path).with_suffix(".csv")
     with replacing(there) as part: table.to_csv(part, index=False)
     return there, write_json(there.with_suffix(".json"), facts)
 
 def kept_table(
-    path,     # as for `keep_table`
-    **kwargs  # of `pandas.read_csv`
-) -> tuple:   # a DataFrame, and what made it
+    path, # as for `keep_table`
+    **kwargs # of `pandas.read_csv`
+) -> tuple: # a DataFrame, and what made it
     "What `keep_table` wrote"
     from pandas import read_csv
     there = Path(path).with_suffix(".csv")
@@ -254,7 +259,7 @@ def kept_table(
 # %% ../nbs/00_core.ipynb #b854345d
 @dataclass(frozen=True)
 class Run:
-    "Everything that determines a result; subclasses add fields and a `stage`, which names their folder"
+    "Everything that determines a result; subclasses add fields and a `stage`"
     stage = "run"
 
     @property
@@ -265,20 +270,21 @@ class Run:
 # %% ../nbs/00_core.ipynb #d58f3548
 class RunStore:
     "One folder per run, under `path` (`MAMMOGAN_RUNS` when it is empty)"
-    def __init__(self, path=""): self.path = Path(path).expanduser().absolute() if path else runs_home()
+    def __init__(self, path=""):
+        self.path = Path(path).expanduser().absolute() if path else runs_home()
     def __repr__(self): return f"RunStore({str(self.path)!r})"
     def folder(self,
-        run:Run  # finished or not
+        run:Run # finished or not
     ) -> Path:
         "The folder of a run, whether it exists or not"
         return self.path/run.stage/run.id
     def done(self,
-        run:Run  # any run
+        run:Run # any run
     ) -> bool:
         "Whether a run is finished"
         return (self.folder(run)/"metrics.json").is_file()
     def metrics(self,
-        run:Run  # a finished run
+        run:Run # a finished run
     ) -> dict:
         "The numbers of a finished run"
         return read_json(self.folder(run)/"metrics.json")
@@ -295,9 +301,9 @@ def _make_run(store, run, make):
 
 @patch
 def get(self:RunStore,
-    run:Run,  # to be found or made
-    make      # `make(run, folder) -> dict of metrics`; called only when the run is not there
-) -> Path:    # with config.json, metrics.json, provenance.json and the files of `make`
+    run:Run, # to be found or made
+    make # `make(run, folder) -> dict of metrics`
+) -> Path: # with the files of `make` and three of JSON
     "The folder of a finished run: found, made, or continued"
     from filelock import FileLock
     folder = self.folder(run)
@@ -315,21 +321,20 @@ def _in_kernel():
     return hasattr(ipython.get_ipython() if ipython else None, "kernel")
 
 def _terminal():
-    "The terminal of a kernel's standard error, if there is one"
     fd = getattr(sys.stderr, "_original_stdstream_copy", None)
     return fd if fd is not None and os.isatty(fd) else None
 
 # %% ../nbs/00_core.ipynb #87bf99ad
 class Progress(tqdm):
-    "A tqdm bar that appears after three seconds; in a notebook, one line that is rewritten"
+    "A tqdm bar that appears after three seconds; one line in a notebook"
     def __init__(self, *args, **kwargs):
         self.handle = None
-        usual = dict(delay=3, unit="", mininterval=.5, dynamic_ncols=True, leave=False, file=sys.stderr)
-        super().__init__(*args, **usual | kwargs)
+        usual = dict(delay=3, unit="", mininterval=.5, dynamic_ncols=True, leave=False)
+        super().__init__(*args, **dict(usual, file=sys.stderr) | kwargs)
 
     def display(self,
-        msg=None,  # instead of the bar
-        pos=None   # of the bar in a terminal
+        msg=None, # instead of the bar
+        pos=None # of the bar in a terminal
     ):
         "Show the bar, or a message"
         if not _in_kernel(): return super().display(msg, pos)
@@ -344,15 +349,16 @@ class Progress(tqdm):
     def close(self):
         "Show how long it took, and end the bar"
         if self.handle and not self.disable:
-            what, took = f"{self.n:,} {self.unit}".strip(), self.format_interval(self.format_dict["elapsed"])
-            self.display(f"{(self.desc or 'done').removesuffix(': ')}: {what} in {took}")
+            what, took = f"{self.n:,} {self.unit}".strip(), self.format_dict["elapsed"]
+            name = (self.desc or "done").removesuffix(": ")
+            self.display(f"{name}: {what} in {self.format_interval(took)}")
         super().close()
 
 # %% ../nbs/00_core.ipynb #5e0d1c02
 def end_with_parent(
-    parent:int  # the id of the process that started this one
+    parent:int # id of the process that started this one
 ):
-    "End this process at most a second after its parent, and leave signals to the parent"
+    "End this process at most a second after its parent, which alone gets signals"
     def watch():
         while os.getppid() == parent: time.sleep(1)
         os._exit(1)
@@ -360,32 +366,32 @@ def end_with_parent(
     threading.Thread(target=watch, daemon=True).start()
 
 def parallel_loop(
-    workers:int,  # processes
-    **kwargs      # of `joblib.Parallel`
-):                # a `joblib.Parallel`
+    workers:int, # processes
+    **kwargs # of `joblib.Parallel`
+): # a `joblib.Parallel`
     "joblib's loop, with worker processes that end with this one"
     from joblib import Parallel
     return Parallel(n_jobs=workers, initializer=end_with_parent, initargs=(os.getpid(),), **kwargs)
 
 # %% ../nbs/00_core.ipynb #12bcf912
 def dismiss_workers(
-    parallel,           # from `parallel_loop`
-    at_once:bool=False  # whether to kill workers that are not done
+    parallel, # from `parallel_loop`
+    at_once:bool=False # whether to kill workers that are not done
 ):
     "End joblib's local worker processes, but not those of a cluster"
     from joblib.externals.loky import get_reusable_executor
-    if type(parallel._backend).__name__ != "LokyBackend": return
-    get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=at_once)
+    if type(parallel._backend).__name__ == "LokyBackend":
+        get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=at_once)
 
 # %% ../nbs/00_core.ipynb #1c21525f
 def pmap(
-    fn,             # called once per item
-    items,          # a generator is drawn from only as fast as the workers need
-    workers:int=1,  # processes; 1 stays in this one
-    desc:str="",    # of the progress bar
-    total:int=None  # number of items, where `items` is a generator
-) -> list:          # `fn(item)` for each item, in order
-    "Map `fn` over `items`, in parallel through joblib, with a progress bar"
+    fn, # called once per item
+    items, # drawn from only as fast as the workers need
+    workers:int=1, # processes; 1 stays in this one
+    desc:str="", # of the progress bar
+    total:int=None # number of items of a generator
+) -> list: # `fn(item)` for each item, in order
+    "Map `fn` over `items` in parallel, with a progress bar"
     from joblib import delayed
     done, parallel, stopped = [], parallel_loop(workers, return_as="generator"), True
     if hasattr(items, "__len__"): total = len(items)
@@ -405,7 +411,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stoppable():
-    "While the block runs, SIGTERM raises `Stopped` in it; only the main thread gets signals"
+    "In this block of the main thread SIGTERM raises `Stopped`"
     def stop(*_): raise Stopped
     if threading.current_thread() is not threading.main_thread(): yield; return
     before = signal.signal(signal.SIGTERM, stop)

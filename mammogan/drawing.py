@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'WIDTHS', 'MODES', 'CONTROLS', 'LOOKS', 'GROUPS', 'COLOURS', 'METADATA', 'paper_style', 'mode_style',
-           'diagram', 'Block', 'box', 'thumbnail', 'picture', 'pile', 'ray', 'edge_to_edge', 'arrow', 'badge',
-           'montage', 'patch_grid', 'facts_line', 'footnote', 'figure_bytes', 'fitting_dpi', 'save_figure']
+           'diagram', 'Block', 'box', 'thumbnail', 'picture', 'pile', 'arrow', 'badge', 'montage', 'patch_grid',
+           'footnote', 'figure_bytes', 'save_figure']
 
 # %% ../nbs/00c_drawing.ipynb #e0a1d915
 import io, json, textwrap
@@ -29,18 +29,15 @@ STYLE = {
     "lines.linewidth": 1.4, "lines.markersize": 4, "legend.frameon": False,
     "axes.grid": False, "image.cmap": "gray", "image.composite_image": False,
     "pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "mammogan"}
-WIDTHS = dict(column=3.4, page=7.0)    # inches: one text column, and the whole page
+WIDTHS = dict(column=3.4, page=7.0) # inches
 
 # %% ../nbs/00c_drawing.ipynb #cc6c8f4f
 @contextmanager
 def paper_style(
-    **changes    # settings that differ from `STYLE`, with `_` for the dot: `font_size=7`
-):               # a context manager, also usable as a decorator
+    **changes # further settings, such as `font_size=7`
+): # a context manager or decorator
     "Draw in the style of the paper, then restore the reader's settings"
     style = STYLE | {k.replace("_", ".", 1): v for k, v in changes.items()}
-    if unknown := [k for k in style if k not in plt.rcParams]:
-        raise ValueError(f"paper_style does not know {unknown}; use names of matplotlib's "
-                         "rcParams, with _ for the first dot.")
     before = {k: plt.rcParams[k] for k in style}
     try:
         plt.rcParams.update(style)
@@ -49,21 +46,21 @@ def paper_style(
 
 # %% ../nbs/00c_drawing.ipynb #169073e2
 MODES = {
-    "ORG":     dict(color="#0072B2", linestyle="-",  marker="o"),
+    "ORG": dict(color="#0072B2", linestyle="-", marker="o"),
     "Aug ORG": dict(color="#E69F00", linestyle="--", marker=None),
-    "GAN":     dict(color="#009E73", linestyle=":",  marker="s"),
+    "GAN": dict(color="#009E73", linestyle=":", marker="s"),
     "Aug GAN": dict(color="#CC3311", linestyle="-.", marker="P")}
 CONTROLS = {
-    "noise":  dict(color="#777777", linestyle=(0, (1, 1)), marker="x"),
+    "noise": dict(color="#777777", linestyle=(0, (1, 1)), marker="x"),
     "copies": dict(color="#56B4E9", linestyle=(0, (6, 2)), marker="v")}
 LOOKS = MODES | CONTROLS
 
 # %% ../nbs/00c_drawing.ipynb #4bcbc760
 def mode_style(
-    mode:str,            # one of `LOOKS`
-    points:bool=False,   # points without a line: for a single training size
-    **changes            # keywords of matplotlib's `plot`, such as `alpha`
-) -> dict:               # keywords for `ax.plot` or `ax.errorbar`
+    mode:str, # one of `LOOKS`
+    points:bool=False, # points without a line
+    **changes # keywords of `ax.plot`, such as `alpha`
+) -> dict: # keywords of `ax.plot` or `ax.errorbar`
     "How a mode of the augmentation study is drawn"
     style = dict(LOOKS[check_choice("mode", mode, LOOKS)])
     if points: style.update(linestyle="none", marker=style["marker"] or "D")
@@ -71,8 +68,8 @@ def mode_style(
 
 # %% ../nbs/00c_drawing.ipynb #b4ebba1e
 GROUPS = {
-    "real mass":     dict(color="#CC3311", marker="x"),
-    "fake mass":     dict(color="#009E73", marker="o"),
+    "real mass": dict(color="#CC3311", marker="x"),
+    "fake mass": dict(color="#009E73", marker="o"),
     "normal tissue": dict(color="#8E6BBF", marker="^")}
 COLOURS = dict(
     mask="#FFE600", lesion="#00D5E5", lesion_box="#FFD400", accepted="#2ECC40",
@@ -81,14 +78,11 @@ COLOURS = dict(
 
 # %% ../nbs/00c_drawing.ipynb #d48c8173
 def diagram(
-    width:float,                   # of the sheet, in its own units
-    height:float,                  # of the sheet, in its own units
-    inches:float=WIDTHS["page"]    # printed width
-):                                 # figure, axes
+    width:float, # of the sheet, in its own units
+    height:float, # of the sheet, in its own units
+    inches:float=WIDTHS["page"] # printed width
+): # figure, axes
     "A white sheet without ticks, y upwards"
-    if min(width, height, inches) <= 0:
-        raise ValueError("width, height and inches must be above 0; "
-                         f"they are {width}, {height} and {inches}.")
     fig = plt.figure(figsize=(inches, inches*height/width))
     ax = fig.add_axes((0, 0, 1, 1), aspect="equal", xlim=(0, width), ylim=(0, height))
     ax.axis("off")
@@ -97,11 +91,11 @@ def diagram(
 # %% ../nbs/00c_drawing.ipynb #e873843b
 @dataclass(frozen=True)
 class Block:
-    "A rectangle on a diagram, in the diagram's units"
-    x:float           # centre, to the right
-    y:float           # centre, upwards
-    width:float=0.    # 0 for a point
-    height:float=0.   # 0 for a point
+    "A rectangle on a diagram"
+    x:float # centre, to the right
+    y:float # centre, upwards
+    width:float=0. # 0 for a point
+    height:float=0. # 0 for a point
 
     @property
     def left(self): return self.x-self.width/2, self.y
@@ -114,14 +108,14 @@ class Block:
 
 # %% ../nbs/00c_drawing.ipynb #4216571c
 def box(
-    ax,                         # axes of a `diagram`
-    xy:tuple,                   # centre (x, y), in the diagram's units
-    text:str,                   # may contain line breaks and $math$
-    size:tuple=(2., 1.),        # (width, height), in the diagram's units
-    fill:str=COLOURS["step"],   # colour inside
-    edge:str=COLOURS["line"],   # colour of the outline
-    **text_style                # for `ax.text`, such as `fontsize` or `weight`
-) -> Block:                     # what was drawn
+    ax, # axes of a `diagram`
+    xy:tuple, # centre (x, y)
+    text:str, # may contain line breaks and $math$
+    size:tuple=(2., 1.), # (width, height)
+    fill:str=COLOURS["step"], # colour inside
+    edge:str=COLOURS["line"], # colour of the outline
+    **text_style # of `ax.text`, such as `fontsize`
+) -> Block: # what was drawn
     "A rounded box with text"
     block = Block(*xy, *size)
     corner, rounding = (block.left[0], block.bottom[1]), min(size)*.12
@@ -134,12 +128,10 @@ def box(
 
 # %% ../nbs/00c_drawing.ipynb #68c4465b
 def thumbnail(
-    img:np.ndarray,   # (H,W) of any number type, or (H,W,3) uint8
-    side:int=600      # most pixels of the longer side
-) -> np.ndarray:      # uint8, reduced by a whole factor
+    img:np.ndarray, # (H,W) of any number type, or (H,W,3) uint8
+    side:int=600 # most pixels of the longer side
+) -> np.ndarray: # uint8, reduced by a whole factor
     "A picture small enough for a figure"
-    if img.ndim not in (2, 3):
-        raise ValueError(f"img must be (H,W) or (H,W,3); its shape is {img.shape}.")
     if img.dtype != np.uint8:
         low, high = (0, 1) if img.dtype == bool else (float(img.min()), float(img.max()))
         img = (np.asarray(img, np.float32) - low)*(255/max(high - low, 1e-9))
@@ -154,14 +146,14 @@ def _title(ax, block, text):
     if text: ax.annotate(text, block.top, (0, 2), textcoords="offset points", **style)
 
 def picture(
-    ax,                         # axes of a `diagram`
-    xy:tuple,                   # centre (x, y), in the diagram's units
-    img:np.ndarray,             # (H,W) of any number type, or (H,W,3) uint8
-    height:float=1.,            # of the picture, in the diagram's units
-    title:str="",               # small text above it
-    edge:str=COLOURS["line"],   # colour of its frame
-    zorder:float=2              # pictures with a higher value are drawn on top
-) -> Block:                     # what was drawn
+    ax, # axes of a `diagram`
+    xy:tuple, # centre (x, y)
+    img:np.ndarray, # (H,W) of any number type, or (H,W,3) uint8
+    height:float=1., # of the picture
+    title:str="", # small text above it
+    edge:str=COLOURS["line"], # colour of its frame
+    zorder:float=2 # higher values are drawn on top
+) -> Block: # what was drawn
     "An image on a diagram, in its own proportions"
     block = Block(*xy, height*img.shape[1]/img.shape[0], height)
     extent = block.left[0], block.right[0], block.bottom[1], block.top[1]
@@ -174,17 +166,17 @@ def picture(
 
 # %% ../nbs/00c_drawing.ipynb #3daef2d8
 def pile(
-    ax,                        # axes of a `diagram`
-    xy:tuple,                  # centre of the whole pile, in the diagram's units
-    images,                    # (n,S,S) uint8, or a list of images of one shape
-    height:float=1.,           # of one image, in the diagram's units
-    step:float=.15,            # shift of each image to the right and up, in heights
-    title:str="",              # small text above the pile
-    edge:str=COLOURS["line"]   # colour of the frames
-) -> Block:                    # around the whole pile
+    ax, # axes of a `diagram`
+    xy:tuple, # centre of the whole pile
+    images, # images of one shape
+    height:float=1., # of one image
+    step:float=.15, # shift of each image up and right, in heights
+    title:str="", # small text above the pile
+    edge:str=COLOURS["line"] # colour of the frames
+) -> Block: # around the whole pile
     "Several images on top of one another, the first on top"
     n, step = len(images), step*height
-    if n == 0: raise ValueError("images is empty; a pile needs at least one image.")
+    if n == 0: raise ValueError("A pile needs at least one image.")
     for i in reversed(range(n)):
         shift, order = (i - (n - 1)/2)*step, 2 + (n - i)/(n + 1)
         centre = xy[0] + shift, xy[1] + shift
@@ -194,48 +186,40 @@ def pile(
     return block
 
 # %% ../nbs/00c_drawing.ipynb #33a10263
-def ray(
-    block:Block,     # starts at its centre
-    towards:Block    # points to its centre
-) -> tuple:          # (x, y) on the outline of `block`
-    "Where the line between two centres crosses the outline of the first block"
+def _ray(block, towards):
     dx, dy = towards.x - block.x, towards.y - block.y
     sides = (block.width/2, dx), (block.height/2, dy)
     t = min(half/abs(d) for half, d in sides if d)
     return block.x + t*dx, block.y + t*dy
 
 # %% ../nbs/00c_drawing.ipynb #b5a782a6
-def edge_to_edge(
-    a:Block,    # where the arrow starts
-    b:Block     # where it ends
-) -> tuple:     # ((x, y), (x, y)): its two ends
+def _edge_to_edge(a, b):
     "Where an arrow leaves one block and meets another"
     dx, dy = b.x - a.x, b.y - a.y
     wide, tall = (a.width + b.width)/2, (a.height + b.height)/2
     if abs(dx) <= wide and abs(dy) <= tall:
-        raise ValueError(f"{a} and {b} overlap or touch, so no arrow fits between them; "
-                         "move them apart.")
+        raise ValueError(f"{a} and {b} overlap or touch, so no arrow fits between them.")
     if abs(dy) <= max(a.height, b.height)/2 and abs(dx) > wide:
         y, s = (a.y if abs(dy) <= b.height/2 else b.y), np.sign(dx)
         return (a.x + s*a.width/2, y), (b.x - s*b.width/2, y)
     if abs(dx) <= max(a.width, b.width)/2 and abs(dy) > tall:
         x, s = (a.x if abs(dx) <= b.width/2 else b.x), np.sign(dy)
         return (x, a.y + s*a.height/2), (x, b.y - s*b.height/2)
-    return ray(a, b), ray(b, a)
+    return _ray(a, b), _ray(b, a)
 
 # %% ../nbs/00c_drawing.ipynb #10b49432
 def arrow(
-    ax,                          # axes of a `diagram`
-    a,                           # where it starts: a `Block` or a point (x, y)
-    b,                           # where it ends: a `Block` or a point (x, y)
-    dotted:bool=False,           # dotted arrows carry fake values, solid ones real
-    label:str="",                # small text on the arrow
-    via=(),                      # corners (x, y) on the way, in the diagram's units
-    colour:str=COLOURS["line"]   # of line and head
-) -> list:                       # the points (x, y) it passes, ends included
+    ax, # axes of a `diagram`
+    a, # its start: a `Block` or a point (x, y)
+    b, # its end: a `Block` or a point (x, y)
+    dotted:bool=False, # dotted for fake values, solid for real
+    label:str="", # small text on the arrow
+    via=(), # corners (x, y) on the way
+    colour:str=COLOURS["line"] # of line and head
+) -> list: # the points (x, y) it passes, ends included
     "An arrow from edge to edge"
     stops = [s if isinstance(s, Block) else Block(*s) for s in (a, *via, b)]
-    start, end = edge_to_edge(*stops[:2])[0], edge_to_edge(*stops[-2:])[1]
+    start, end = _edge_to_edge(*stops[:2])[0], _edge_to_edge(*stops[-2:])[1]
     path = [start, *[(s.x, s.y) for s in stops[1:-1]], end]
     line = dict(color=colour, linewidth=1., zorder=1.5, solid_joinstyle="miter")
     ax.plot(*zip(*path), linestyle=(0, (1, 1.6)) if dotted else "-", **line)
@@ -245,7 +229,6 @@ def arrow(
     return path
 
 def _label(ax, path, text, colour):
-    "A text on a white ground in the middle of the longest part of a path"
     p, q = max(zip(path, path[1:]), key=lambda s: np.hypot(*np.subtract(*s)))
     ground = dict(facecolor="white", edgecolor="none", pad=1)
     style = dict(fontsize=6.5, ha="center", va="center", color=colour, zorder=3, bbox=ground)
@@ -253,10 +236,10 @@ def _label(ax, path, text, colour):
 
 # %% ../nbs/00c_drawing.ipynb #eaf9abd8
 def badge(
-    ax,            # axes of a `diagram`
-    xy:tuple,      # centre (x, y), in the diagram's units
-    number:int     # what it shows
-):                 # the text artist
+    ax, # axes of a `diagram`
+    xy:tuple, # centre (x, y)
+    number:int # what it shows
+): # the text artist
     "A number in a dark disc: one step of several"
     disc = dict(boxstyle="circle,pad=0.25", facecolor=COLOURS["ink"],
                 edgecolor="white", linewidth=.8)
@@ -265,15 +248,14 @@ def badge(
 
 # %% ../nbs/00c_drawing.ipynb #448d918a
 def montage(
-    patches:np.ndarray,   # (N,S,S) uint8
-    columns:int=8,        # patches in a row
-    gap:int=6             # white pixels between patches
-) -> np.ndarray:          # (H,W) uint8
+    patches:np.ndarray, # (N,S,S) uint8
+    columns:int=8, # patches in a row
+    gap:int=6 # white pixels between patches
+) -> np.ndarray: # (H,W) uint8
     "Patches in reading order, as one image"
     patches = np.asarray(patches)
-    if patches.ndim != 3 or patches.dtype != np.uint8 or not len(patches):
-        raise ValueError("patches must be (N,S,S) uint8 with N above 0; "
-                         f"they are {patches.shape} {patches.dtype}.")
+    if patches.ndim != 3 or patches.dtype != np.uint8 or not len(patches): raise ValueError(
+        f"patches are {patches.shape} {patches.dtype}, not (N,S,S) uint8 with N above 0.")
     n, h, w = patches.shape
     columns = min(columns, n)
     rows = -(-n // columns)
@@ -285,13 +267,13 @@ def montage(
 
 # %% ../nbs/00c_drawing.ipynb #01ee3929
 def patch_grid(
-    ax,                   # any axes; its ticks are removed
-    patches:np.ndarray,   # (N,S,S) uint8
-    columns:int=8,        # patches in a row
-    title:str="",         # above the grid
-    edge:str=None,        # colour of a frame around each patch; None for no frames
-    gap:int=6             # white pixels between patches
-):                        # the axes
+    ax, # any axes; its ticks are removed
+    patches:np.ndarray, # (N,S,S) uint8
+    columns:int=8, # patches in a row
+    title:str="", # above the grid
+    edge:str=None, # colour of a frame around each patch
+    gap:int=6 # white pixels between patches
+): # the axes
     "A grid of grey patches in one axes"
     sheet, (n, h, w) = montage(patches, columns, gap), np.shape(patches)
     ax.imshow(sheet, cmap="gray", vmin=0, vmax=255)
@@ -305,13 +287,9 @@ def patch_grid(
     return ax
 
 # %% ../nbs/00c_drawing.ipynb #f0cce04f
-def facts_line(
-    facts:dict    # `data`; if known `preset`, `counts` (a dict), `seed`, `commit` and others
-) -> str:         # parts between middle dots
+def _facts_line(facts):
     "What a figure was made from, in one line"
-    if not facts.get("data"):
-        raise ValueError("facts has no 'data'; name the data set that the figure shows, "
-                         "such as data='phantom'.")
+    if not facts.get("data"): raise ValueError("facts has no 'data', the name of the data set.")
     rest = dict(facts)
     data, preset, counts = rest.pop("data"), rest.pop("preset", ""), rest.pop("counts", {})
     last = {k: rest.pop(k) for k in ("seed", "commit") if k in rest}
@@ -322,24 +300,24 @@ def facts_line(
 
 # %% ../nbs/00c_drawing.ipynb #e64bb380
 def footnote(
-    fig:Figure,    # a finished figure
-    facts:dict     # as for `facts_line`
-):                 # the text artist
+    fig:Figure, # a finished figure
+    facts:dict # `data`; perhaps `preset`, `counts`, `seed`, `commit`, others
+): # the text artist
     "State below the figure what it was made from"
     for t in list(fig.texts):
         if t.get_gid() == "footnote": t.remove()
-    width = int(19*fig.get_figwidth())     # some 19 letters of 6 points per inch
+    width = int(19*fig.get_figwidth()) # some 19 letters of 6 points per inch
     style = dict(ha="center", va="top", fontsize=6, color=COLOURS["muted"])
-    return fig.text(.5, -.01, textwrap.fill(facts_line(facts), width), gid="footnote", **style)
+    return fig.text(.5, -.01, textwrap.fill(_facts_line(facts), width), gid="footnote", **style)
 
 # %% ../nbs/00c_drawing.ipynb #febe67e6
 METADATA = dict(svg={"Date": None}, pdf={"CreationDate": None}, png={"Software": None})
 
 def figure_bytes(
-    fig:Figure,    # a finished figure
-    kind:str,      # `svg`, `pdf` or `png`
-    dpi:int=300    # of a PNG, and of images inside an SVG or a PDF
-) -> bytes:        # a whole file
+    fig:Figure, # a finished figure
+    kind:str, # `svg`, `pdf` or `png`
+    dpi:int=300 # of a PNG, and of images in SVG and PDF
+) -> bytes: # a whole file
     "The file of a figure; the same figure gives the same bytes"
     how = dict(metadata=METADATA[check_choice("kind", kind, METADATA)], format=kind, dpi=dpi)
     with paper_style(), io.BytesIO() as file:
@@ -347,35 +325,30 @@ def figure_bytes(
         return file.getvalue()
 
 # %% ../nbs/00c_drawing.ipynb #bcc15af0
-def fitting_dpi(
-    fig:Figure,            # a finished figure
-    limit:int=1_000_000    # bytes; the PNG and the SVG stay below it
-) -> int:                  # dots per inch, at most 300
+def _fitting_dpi(fig, limit=1_000_000):
     "The finest resolution whose PNG and SVG are below a limit"
     steps = (300, 250, 200, 150, 120, 100, 80)
     fits = lambda dpi: all(len(figure_bytes(fig, k, dpi)) < limit for k in ("png", "svg"))
     return next(filter(fits, steps), steps[-1])
 
 # %% ../nbs/00c_drawing.ipynb #99fd660b
-def _plain(o): return o.item() if hasattr(o, "item") else str(o)
-
 def save_figure(
-    fig:Figure,            # a finished figure
-    folder,                # where the files go; made if missing
-    name:str,              # of the files, without an ending: `figure-4`
-    caption:dict,          # the facts, as for `facts_line`
-    limit:int=1_000_000    # bytes; the PNG and the SVG stay below it
-) -> list:                 # paths of the SVG, PNG, PDF and JSON files
+    fig:Figure, # a finished figure
+    folder, # where the files go; made if missing
+    name:str, # of the files, without ending: `figure-4`
+    caption:dict, # the facts, as for `footnote`
+    limit:int=1_000_000 # bytes; the PNG and the SVG stay below it
+) -> list: # paths of the SVG, PNG, PDF and JSON files
     "Save a figure as SVG, PNG and PDF, and its facts as JSON"
     if not name or Path(name).name != name:
         raise ValueError(f"name {name!r} must be a bare file name; put folders into `folder`.")
     with paper_style(): footnote(fig, caption)
-    dpi = fitting_dpi(fig, limit)
-    record = dict(figure=name, dpi=dpi, footnote=facts_line(caption), caption=caption)
+    dpi = _fitting_dpi(fig, limit)
+    record = dict(figure=name, dpi=dpi, footnote=_facts_line(caption), caption=caption)
+    plain = lambda o: o.item() if hasattr(o, "item") else str(o)
+    text = json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False, default=plain)
     files = {k: figure_bytes(fig, k, dpi) for k in ("svg", "png", "pdf")}
-    text = json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False, default=_plain)
     files["json"] = f"{text}\n".encode()
-    paths = [Path(folder)/f"{name}.{kind}" for kind in files]
-    for path, content in zip(paths, files.values()):
-        with replacing(path) as new: new.write_bytes(content)
-    return paths
+    for kind, content in files.items():
+        with replacing(Path(folder)/f"{name}.{kind}") as new: new.write_bytes(content)
+    return [Path(folder)/f"{name}.{kind}" for kind in files]

@@ -23,15 +23,15 @@ from .core import check_choice, replacing
 @dataclass
 class Picture:
     "A mammogram's pixels, and the window for its display"
-    pixels:np.ndarray    # (H,W) whole numbers of at least 0; bright is dense
-    window:tuple = None  # grey values (low, high) to display between, on this scale
-    notes:tuple = ()     # sentences: what was not understood, contradictory or cut off
+    pixels:np.ndarray # (H,W) whole numbers; bright is dense
+    window:tuple = None # grey values (low, high) to display between
+    notes:tuple = () # sentences on odd attributes
 
 # %% ../nbs/00e_pixels.ipynb #0f56e3a9
 def write_dicom(
     path, # file to write
-    img:np.ndarray, # (H,W) or (frames,H,W) uint16 or int16, 12 bits of 16
-    **tags, # DICOM attributes by keyword, e.g. `PhotometricInterpretation`
+    img:np.ndarray, # (H,W) or (frames,H,W) uint16 or int16, of 12 bits
+    **tags, # DICOM attributes by keyword
 ) -> Path:
     "A small digital mammogram in DICOM, uncompressed"
     from pydicom.dataset import Dataset, FileMetaDataset
@@ -39,14 +39,13 @@ def write_dicom(
     ds, path = Dataset(), Path(path)
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.SOPClassUID, ds.Modality = "1.2.840.10008.5.1.4.1.1.1.2", "MG"
-    ds.SOPInstanceUID = generate_uid(entropy_srcs=[str(path)])
-    ds.Rows, ds.Columns = img.shape[-2:]
-    ds.SamplesPerPixel, ds.PixelRepresentation = 1, 0
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 12, 11
-    ds.PhotometricInterpretation = "MONOCHROME2"
-    ds.PixelData = img.astype("<i2" if img.dtype.kind == "i" else "<u2").tobytes()
-    for k, v in tags.items(): setattr(ds, k, v)
+    usual = dict(
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.1.2", Modality="MG",
+        SOPInstanceUID=generate_uid(entropy_srcs=[str(path)]),
+        Rows=img.shape[-2], Columns=img.shape[-1], SamplesPerPixel=1, PixelRepresentation=0,
+        BitsAllocated=16, BitsStored=12, HighBit=11, PhotometricInterpretation="MONOCHROME2",
+        PixelData=img.astype("<i2" if img.dtype.kind == "i" else "<u2").tobytes())
+    for k, v in (usual | tags).items(): setattr(ds, k, v)
     path.parent.mkdir(parents=True, exist_ok=True)
     ds.save_as(path, enforce_file_format=True)
     return path
@@ -54,7 +53,6 @@ def write_dicom(
 # %% ../nbs/00e_pixels.ipynb #b9755a97
 @contextmanager
 def _quietly():
-    "Without the warnings and log lines of libraries"
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -66,7 +64,6 @@ def _quietly():
 # %% ../nbs/00e_pixels.ipynb #d8eaa1e6
 @contextmanager
 def _errors_name(path, what):
-    "Turn any error into one that names the file"
     try:
         with _quietly(): yield
     except Exception as e: raise ValueError(f"{path} {what} ({_message(e)}).") from e
@@ -74,12 +71,12 @@ def _errors_name(path, what):
 def _message(e): return " ".join(f"{e or type(e).__name__}".split())[:400].rstrip(". ")
 
 # %% ../nbs/00e_pixels.ipynb #55d1bad2
-LARGEST = 2**28  # pixels, many times the largest mammogram
+LARGEST = 2**28 # pixels, many times the largest mammogram
 
 def read_dataset(
     path, # a DICOM file
-): # a pydicom `Dataset`; its `notes` are sentences on odd attributes
-    "A DICOM file with one grey picture; anything else is an error that says what it is"
+): # a pydicom `Dataset`, with `notes` on odd attributes
+    "A DICOM file with one grey picture"
     import pydicom
     with _errors_name(path, "cannot be read as DICOM"):
         try: ds = pydicom.dcmread(path)
@@ -110,7 +107,7 @@ def _text(value):
     raise ValueError("it has several values")
 
 def _raw(ds, keyword):
-    "An attribute as it is in the file, shortened, for an error or a note"
+    "An attribute as in the file, shortened"
     value = ds.get_item(keyword).value
     if isinstance(value, MutableSequence): value = "\\".join(map(str, value))
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
@@ -118,7 +115,7 @@ def _raw(ds, keyword):
 
 # %% ../nbs/00e_pixels.ipynb #8d1151b9
 def _needed(ds, keyword, kind=int, default=None):
-    "An attribute that is needed; if it cannot be understood, an error names it"
+    "A needed attribute, or an error that names it"
     try:
         value = ds.get(keyword)
         return default if value is None or value == "" else kind(value)
@@ -127,25 +124,17 @@ def _needed(ds, keyword, kind=int, default=None):
         raise ValueError(text) from e
 
 def _known(ds, keyword, kind):
-    "An attribute that is not needed, or None; a note if it cannot be understood"
+    "Any other attribute, or None and a note"
     try: return _needed(ds, keyword, kind)
     except ValueError as e: ds.notes.append(f"{e} and is not used")
 
-# %% ../nbs/00e_pixels.ipynb #9bc44111
-def _frames(ds):
-    "The number of frames; one that cannot be understood is removed"
-    found = _known(ds, "NumberOfFrames", int)
-    if found is None and "NumberOfFrames" in ds: del ds.NumberOfFrames
-    return found or 1
-
 # %% ../nbs/00e_pixels.ipynb #1186e2d1
 def _problem(ds):
-    "Why a dataset is not one grey mammogram, or None"
     if "PixelData" not in ds: return "holds no picture: it has no pixel data."
-    frames, samples = _frames(ds), _needed(ds, "SamplesPerPixel", default=1)
+    frames, samples = _known(ds, "NumberOfFrames", int), _needed(ds, "SamplesPerPixel", default=1)
     bits = _needed(ds, "BitsAllocated", default=0)
-    if frames > 1:
-        return f"has {frames} frames; a mammogram has one (tomosynthesis is left out)."
+    if frames is None: ds.pop("NumberOfFrames", None)
+    elif frames > 1: return f"has {frames} frames; a mammogram has one (tomosynthesis is left out)."
     if bits > 16: return f"has {bits} bits a pixel; a mammogram has 16 at most."
     if samples > 1: return f"is in colour: it has {samples} values a pixel, a mammogram has one."
     shown = _needed(ds, "PhotometricInterpretation", _text, "MONOCHROME2")
@@ -155,34 +144,38 @@ def _problem(ds):
     if not 0 < rows*cols <= LARGEST: return f"claims to have {rows} rows and {cols} columns."
     stored, signed = (_needed(ds, k) for k in ("BitsStored", "PixelRepresentation"))
     if not 0 < (stored or 0) <= bits: return f"says that {stored} of {bits} bits are stored."
-    if signed not in (0, 1):
-        return f"has a PixelRepresentation of {signed}; 0 (no sign) and 1 (signed) are known."
+    if signed not in (0, 1): return f"has a PixelRepresentation of {signed}; it is 0 or 1 (signed)."
 
 # %% ../nbs/00e_pixels.ipynb #99c375e7
-# Decoders by the marker of the frame: baseline, extended, progressive; lossless and JPEG-LS
+# Decoders by the marker of the frame
 _LOSSY = dict.fromkeys((0xC0, 0xC1, 0xC2), "jpeg8_decode")
 _JPEG = {**_LOSSY, 0xC3: "jpegsof3_decode", 0xF7: "jpegls_decode"}
 _FRAMES = {*_JPEG, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _JPEG_SYNTAXES = {f"1.2.840.10008.1.2.4.{n}" for n in (*range(50, 67), 70, 80, 81)}
 
 # %% ../nbs/00e_pixels.ipynb #20e39ffc
+def _segments(frame):
+    "(start, end, kind) of each marker of a JPEG stream"
+    at = 2
+    while at+4 <= len(frame) and frame[at] == 0xFF:
+        kind = frame[at+1]
+        end = at+1 if kind == 0xFF else at+2+int.from_bytes(frame[at+2:at+4], "big")
+        yield at, end, kind
+        at = end
+
 def _announced(frame):
     "(rows, columns, samples), bits and kind of frame that a stream announces"
     number = lambda at, n: int.from_bytes(frame[at:at+n], "big")
-    if (at := frame.find(b"\xff\x4f\xff\x51", 0, 256)) >= 0:                  # JPEG 2000
+    if (at := frame.find(b"\xff\x4f\xff\x51", 0, 256)) >= 0: # JPEG 2000
         rows, cols = (number(at+k, 4)-number(at+k+8, 4) for k in (12, 8))
         return (rows, cols, number(at+40, 2)), (number(at+42, 1) & 127)+1, 0x4F
-    at = 2
-    while at+10 <= len(frame) and frame[at] == 0xFF:
-        kind = frame[at+1]
-        if kind in _FRAMES:
+    for at, _, kind in _segments(frame):
+        if kind in _FRAMES and at+10 <= len(frame):
             return (number(at+5, 2), number(at+7, 2), frame[at+9]), frame[at+4], kind
-        at += 1 if kind == 0xFF else 2+number(at+2, 2)     # fill bytes may precede a marker
     return None, 0, 0
 
 # %% ../nbs/00e_pixels.ipynb #0617bd52
 def _stream(ds):
-    "The stream of a packed file, its bits and kind, if it announces the header's size"
     from pydicom.encaps import get_frame
     frame = get_frame(ds.PixelData, 0, number_of_frames=1)
     size, bits, kind = _announced(frame)
@@ -192,41 +185,33 @@ def _stream(ds):
 
 # %% ../nbs/00e_pixels.ipynb #jpe6k1nd
 def _from_jpeg(frame, bits, kind):
-    "(H,W) values of a JPEG or JPEG-LS stream"
     if kind in _LOSSY and bits == 8: return np.asarray(Image.open(io.BytesIO(frame)))
     if kind not in _JPEG:
-        raise ValueError(f"its frame is of kind {kind-0xC0} of JPEG, "
-                         "and kinds 0 to 3 and JPEG-LS are read")
-    return _codec(_JPEG[kind], _without_fill(frame) if kind == 0xC3 else frame)
+        raise ValueError(f"its frame is of kind {kind-0xC0} of JPEG, which is not read")
+    frame = _without_fill(frame) if kind == 0xC3 else frame
+    return getattr(_imagecodecs(), _JPEG[kind])(frame)
 
-def _codec(name, data):
-    "What a function of imagecodecs makes of some bytes"
-    _need_imagecodecs()
-    import imagecodecs
-    return getattr(imagecodecs, name)(data)
-
-# %% ../nbs/00e_pixels.ipynb #22d0d91c
-def _need_imagecodecs():
+def _imagecodecs():
     if not find_spec("imagecodecs"):
         raise ModuleNotFoundError("it needs imagecodecs: pip install 'mammogan[dicom]'")
+    import imagecodecs
+    return imagecodecs
 
+# %% ../nbs/00e_pixels.ipynb #22d0d91c
 def _without_fill(frame):
-    "A stream without fill bytes before markers, which the lossless decoder misreads"
-    clean, at = frame[:2], 2
-    while at+4 <= len(frame) and frame[at] == 0xFF and frame[at+1] != 0xDA:
-        fill = frame[at+1] == 0xFF
-        end = at+1 if fill else at+2+int.from_bytes(frame[at+2:at+4], "big")
-        if not fill: clean += frame[at:end]
-        at = end
-    return frame if len(clean) == at else clean+frame[at:]
+    "Without fill bytes, which the lossless decoder misreads"
+    clean, last = frame[:2], 2
+    for at, end, kind in _segments(frame):
+        if kind == 0xDA: break
+        if kind != 0xFF: clean += frame[at:end]
+        last = end
+    return frame if len(clean) == last else clean+frame[last:]
 
 # %% ../nbs/00e_pixels.ipynb #jpe6k1n2
 def _by_jpeg(ds):
-    "(H,W) values of a file with any kind of JPEG, and the stream's bits"
     frame, bits, kind = _stream(ds)
     img = _from_jpeg(frame, bits, kind)
-    if ds.PixelRepresentation: img = _with_sign(img, max(bits, ds.BitsStored))
-    return img, bits
+    return (_with_sign(img, max(bits, ds.BitsStored)) if ds.PixelRepresentation else img), bits
 
 def _with_sign(img, bits):
     "Values of so many bits, of which the highest is the sign"
@@ -235,7 +220,7 @@ def _with_sign(img, bits):
 
 # %% ../nbs/00e_pixels.ipynb #f6ba36f7
 def _decoder(uid):
-    "What unpacks a transfer syntax: `jpeg`, a plugin of pydicom, nothing (True), or None"
+    "`jpeg`, a plugin of pydicom, True for unpacked pixels, or None"
     from pydicom.pixels import get_decoder
     if not uid.is_compressed or uid.is_deflated: return True
     if uid in _JPEG_SYNTAXES: return "jpeg"
@@ -244,7 +229,7 @@ def _decoder(uid):
 
 # %% ../nbs/00e_pixels.ipynb #98aa85f9
 def unpack(
-    ds, # from `read_dataset`; a note is added if something was cut off
+    ds, # from `read_dataset`; notes are added
 ) -> np.ndarray: # (H,W) stored values
     "The stored pixel values of a dataset"
     words, bits = _words(ds)
@@ -253,26 +238,26 @@ def unpack(
 
 # %% ../nbs/00e_pixels.ipynb #98aa85f2
 def _words(ds):
-    "What a decoder returns, and the bits of the stream, 0 if there is none"
+    "What a decoder returns, and the bits of a stream or 0"
     path, uid = ds.filename, ds.file_meta.get("TransferSyntaxUID", "")
     name = getattr(uid, "name", "")
-    missing = (f"{path} is packed as {name}, and no decoder for it is installed: "
-               "pip install 'mammogan[dicom]'.")
     try: decoder = _decoder(uid)
     except (NotImplementedError, AttributeError, ValueError) as e:
         why = f" is packed as {name}, which is not read here: save it again without packing."
         if not uid or name == uid:
             why = f": its transfer syntax {uid or '(none given)'} is not one of pictures."
         raise ValueError(path+why) from e
-    if decoder is None: raise ValueError(missing)
     try: return _decoded(ds, decoder)
     except (KeyboardInterrupt, SystemExit): raise
-    except ModuleNotFoundError as e: raise ValueError(missing) from e
+    except ModuleNotFoundError as e:
+        raise ValueError(f"{path} is packed as {name}, and no decoder for it is installed: "
+                         "pip install 'mammogan[dicom]'.") from e
     except BaseException as e:
         raise ValueError(f"{path}: its pixels cannot be decoded ({_message(e)}).") from e
 
 # %% ../nbs/00e_pixels.ipynb #ae0a0192
 def _decoded(ds, decoder):
+    if decoder is None: raise ModuleNotFoundError
     with _quietly():
         if decoder == "jpeg": return _by_jpeg(ds)
         bits = 0 if decoder in (True, "pydicom") else _stream(ds)[1]
@@ -282,7 +267,6 @@ def _decoded(ds, decoder):
 
 # %% ../nbs/00e_pixels.ipynb #36aa671c
 def _as_pixel(value, ds):
-    "A whole number of the pixels' type"
     bits = ds.BitsAllocated
     value = int(value) % (1 << bits)
     return value-(1 << bits) if ds.PixelRepresentation and value >> bits-1 else value
@@ -295,21 +279,19 @@ def _padding(ds):
     if "PixelPaddingValue" in ds and ends: return min(ends), max(ends)
 
 def _outside(img, ds):
-    "(H,W) bool: which stored values are padding; None if the file has none"
+    "(H,W) bool: which stored values are padding, or None"
     if ends := _padding(ds): return (img >= ends[0]) & (img <= ends[1])
 
 # %% ../nbs/00e_pixels.ipynb #5ab38533
 def _lowest(ds, bits):
-    "How many bits are below those of the picture"
     low = max(0, _needed(ds, "HighBit", default=ds.BitsStored-1)-ds.BitsStored+1)
     if low+ds.BitsStored > ds.BitsAllocated:
         number = f"{ds.HighBit} of {ds.BitsAllocated}"
         raise ValueError(f"its pixels cannot be decoded (its highest bit is number {number})")
-    return 0 if 0 < bits <= ds.BitsStored else low    # such a stream has no other bits
+    return 0 if 0 < bits <= ds.BitsStored else low # such a stream has no other bits
 
 # %% ../nbs/00e_pixels.ipynb #02acbea1
 def _stored(words, ds, bits):
-    "The stored bits of a decoder's words"
     if words.ndim != 2 or words.dtype.kind not in "iu" or not words.size:
         found = f"{words.dtype} of shape {words.shape}"
         raise ValueError(f"its pixels are {found}, not whole numbers in rows and columns")
@@ -320,19 +302,18 @@ def _stored(words, ds, bits):
     own = (_with_sign(words, n) if signed else words & last).astype(words.dtype)
     if (outside := _outside(words, ds)) is not None: own[outside] = words[outside]
     above = words.astype(np.int32)-own
-    unfolded = signed and np.isin(above, (0, 1 << n)).all()    # negative, upper bits zero
+    unfolded = signed and np.isin(above, (0, 1 << n)).all() # negative, upper bits zero
     inside = np.ones(own.shape, bool)
     if outside is not None: inside = ~(outside | _outside(own, ds))
     if inside.any() and _belongs(words, own, above, inside, n, unfolded):
-        raise ValueError(f"its values do not fit the {n} bits that it says are stored "
-                         "(BitsStored): cut off, it would be another film")
+        raise ValueError(f"its values do not fit the {n} bits that it says are stored (BitsStored)")
     if above.any() and not unfolded:
         ds.notes.append(f"what is above its {n} stored bits, such as an overlay, was cut off")
     return own
 
 # %% ../nbs/00e_pixels.ipynb #be10ngs0
 def _belongs(words, own, above, inside, n, unfolded):
-    "Whether the bits above the stored ones are part of the film"
+    "Whether bits above the stored ones are part of the film"
     changes = smooth = 0
     for axis in (0, 1):
         both = np.diff(inside.astype(np.int8), axis=axis) == 0
@@ -372,13 +353,12 @@ def compress_dicom(
 
 # %% ../nbs/00e_pixels.ipynb #da05898d
 def _pack_by_gdcm(path, out, name):
-    if not find_spec("gdcm"):
-        raise ValueError("Writing this needs GDCM: pip install python-gdcm.")
+    if not find_spec("gdcm"): raise ValueError("Writing this needs GDCM: pip install python-gdcm.")
     import gdcm
     reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
     reader.SetFileName(str(path))
-    read, syntax = reader.Read(), getattr(gdcm.TransferSyntax, name)
-    change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
+    read = reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
     change.SetInput(reader.GetImage())
     if not (read and change.Change()): raise ValueError(f"{path} cannot be packed as {name}.")
     writer.SetFile(reader.GetFile())
@@ -390,7 +370,7 @@ def _pack_by_gdcm(path, out, name):
 
 # %% ../nbs/00e_pixels.ipynb #up419ht0
 def _ends(inside, inverted, padded):
-    "Least and greatest value of a picture; of its scale, if padding has replaced the air"
+    "Least and greatest value of a picture, or of its scale if padding replaced the air"
     low, high = int(inside.min()), int(inside.max())
     if not padded or (inside == (high if inverted else low)).mean() > .01: return low, high
     least = -(1 << (-low-1).bit_length()) if low < 0 else low
@@ -398,7 +378,7 @@ def _ends(inside, inverted, padded):
 
 # %% ../nbs/00e_pixels.ipynb #d09e2ec7
 def _upright(img, inverted, outside=None):
-    "Values of at least 0, bright where dense: sign*stored + offset; sign; offset"
+    "Values from 0, bright where dense: sign*stored + offset; sign; offset"
     if not inverted and outside is None and img.dtype.kind == "u": return img, 1, 0
     padded = outside is not None and outside.any() and not outside.all()
     low, high = _ends(img[~outside] if padded else img, inverted, padded)
@@ -412,15 +392,13 @@ def _slope(ds): return _needed(ds, "RescaleSlope", float) or 1.
 
 # %% ../nbs/00e_pixels.ipynb #c66fe3c5
 def _polarity(ds):
-    "Whether dense tissue is dark, and whether this refers to stored values"
+    "Whether dense tissue is dark, and whether in stored values"
     dark = ds.get("PhotometricInterpretation") == "MONOCHROME1"
     sign = _known(ds, "PixelIntensityRelationshipSign", int)
-    shape = _known(ds, "PresentationLUTShape", _text)
-    intent = _known(ds, "PresentationIntentType", _text)
+    shape, intent = (_known(ds, k, _text) for k in ("PresentationLUTShape", "PresentationIntentType"))
     if intent == "FOR PROCESSING" and sign in (1, -1):
-        if dark and sign < 0:
-            ds.notes.append("MONOCHROME1 and an intensity sign of -1 contradict each other: "
-                            "read by the sign")
+        if dark and sign < 0: ds.notes.append(
+            "MONOCHROME1 and an intensity sign of -1 contradict each other: read by the sign")
         return sign > 0, True
     inverse = shape == "INVERSE"
     if shape not in ("INVERSE", "IDENTITY") or dark == inverse: return dark, False
@@ -430,25 +408,24 @@ def _polarity(ds):
 
 # %% ../nbs/00e_pixels.ipynb #ca097aa3
 def _windows(ds):
-    "The windows (low, high) of a file, on the rescaled scale"
+    "The windows (low, high), on the rescaled scale"
     half = 0 if _known(ds, "VOILUTFunction", _text) == "LINEAR_EXACT" else .5
-    keywords = ("WindowCenter", "WindowWidth")
-    centres, widths = (_known(ds, k, _numbers) or [] for k in keywords)
+    centres, widths = (_known(ds, k, _numbers) or [] for k in ("WindowCenter", "WindowWidth"))
     return [(c-half-(w-2*half)/2, c-half+(w-2*half)/2) for c, w in zip(centres, widths)]
 
 # %% ../nbs/00e_pixels.ipynb #de60f20a
 def _first_window(ds, sign, offset):
-    "The first window that makes sense, on the scale of upright values, or None"
+    "The first window that makes sense, on the upright scale"
     slope, found, before = _slope(ds), _windows(ds), len(ds.notes)
     intercept = _known(ds, "RescaleIntercept", float) or 0
-    if len(ds.notes) > before: return None    # the intercept cannot be understood
+    if len(ds.notes) > before: return None # the intercept cannot be understood
     for low, high in found:
         window = sorted(sign*(v-intercept)/slope+offset for v in (low, high))
         if low <= high and max(map(abs, window)) < 1e9: return tuple(window)
 
 # %% ../nbs/00e_pixels.ipynb #4c0fdb7d
 def _own_descriptors(ds, signed):
-    "Correct the descriptors of tables: counts have no sign, first values that of their input"
+    "Mend descriptors of tables: counts have no sign, first values their input's"
     for name in ("ModalityLUTSequence", "VOILUTSequence"):
         for item in ds.get(name) or []:
             n, first, bits = (int(v) % 65536 for v in item.LUTDescriptor)
@@ -458,7 +435,7 @@ def _own_descriptors(ds, signed):
 
 # %% ../nbs/00e_pixels.ipynb #6340109d
 def _apply_interest(img, ds, voi):
-    "Stored values after a window or a table of interest, from 0"
+    "Stored values after a window or a table, from 0"
     from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
     n, tables = len(_windows(ds)), len(ds.get("VOILUTSequence") or [])
     if not 0 <= voi < n+tables:
@@ -478,7 +455,7 @@ def _apply_interest(img, ds, voi):
 # %% ../nbs/00e_pixels.ipynb #eb0cd6fb
 def open_dicom(
     path, # a DICOM file
-    voi=None, # number of the window or table of interest to apply; None for none
+    voi=None, # number of the window or table to apply
 ) -> Picture:
     "A mammogram from a DICOM file"
     ds = read_dataset(path)
@@ -486,12 +463,11 @@ def open_dicom(
     try: return _grey(img, ds, voi)
     except Exception as e:
         if isinstance(e, ValueError) and str(path) in str(e): raise
-        why = f"what it says of its grey values makes no sense ({_message(e)})"
-        raise ValueError(f"{path}: {why}.") from e
+        raise ValueError(f"{path}: what it says of its grey values makes no sense "
+                         f"({_message(e)}).") from e
 
 # %% ../nbs/00e_pixels.ipynb #add275dd
 def _grey(img, ds, voi):
-    "From stored values to a `Picture`"
     from pydicom.pixels import apply_modality_lut
     (dark, as_stored), table = _polarity(ds), bool(ds.get("ModalityLUTSequence"))
     plain = voi is None and not table
@@ -510,14 +486,14 @@ def _grey(img, ds, voi):
 def read_dicom(
     path, # a DICOM file
     voi=None, # as in `open_dicom`
-) -> np.ndarray: # (H,W) whole numbers of at least 0; bright is dense
+) -> np.ndarray: # (H,W) whole numbers; bright is dense
     "The pixels of a mammogram in DICOM"
     return open_dicom(path, voi).pixels
 
 # %% ../nbs/00e_pixels.ipynb #90d72479
-_VIEWS = {"R-10242": "CC", "399162004": "CC", "R-10226": "MLO", "399368009": "MLO",
-          "R-10224": "ML", "399260004": "ML", "R-10228": "LM", "399352003": "LM",
-          "R-10230": "LMO", "399099002": "LMO", "R-10244": "FB", "399196006": "FB"}
+_CODES = dict(CC="R-10242 399162004", MLO="R-10226 399368009", ML="R-10224 399260004",
+              LM="R-10228 399352003", LMO="R-10230 399099002", FB="R-10244 399196006")
+_VIEWS = {code: view for view, codes in _CODES.items() for code in codes.split()}
 _TEXTS = dict(manufacturer="Manufacturer", model="ManufacturerModelName",
               intent="PresentationIntentType", patient="PatientID")
 _NUMBERS = dict(tube_current="XRayTubeCurrent",
@@ -543,7 +519,7 @@ def pixel_side(
 # %% ../nbs/00e_pixels.ipynb #hea5er00
 def read_header(
     path, # a DICOM file
-) -> dict: # columns of a table of images, `patient` and `notes`; None if unknown
+) -> dict: # columns of images, `patient`, `notes`; None if unknown
     "How a mammogram was taken, from its header"
     import pydicom
     with _errors_name(path, "cannot be read as DICOM"):
@@ -552,19 +528,18 @@ def read_header(
         text = lambda keyword: _known(ds, keyword, _text) or None
         found = {c: text(k) for c, k in _TEXTS.items()}
         found |= {c: _known(ds, k, float) for c, k in _NUMBERS.items()}
-        found |= dict(laterality=text("ImageLaterality") or text("Laterality"))
-        found |= dict(view=_view(ds), pixel_mm=pixel_side(ds, ds.notes))
-        return dict(found, notes=ds.notes)
+        return found | dict(
+            laterality=text("ImageLaterality") or text("Laterality"),
+            view=_view(ds), pixel_mm=pixel_side(ds, ds.notes), notes=ds.notes)
 
 # %% ../nbs/00e_pixels.ipynb #087d5fa3
 PICTURES = (".png", ".pgm", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 
 def _one_channel(img, colours):
-    "(H,W) values of a picture with one or three colours; further channels are dropped"
+    "(H,W) values of a picture with one or three colours"
     if img.ndim == 2: return img
     if colours not in (1, 3) or img.ndim != 3:
-        raise ValueError(f"its pixels have the shape {img.shape}, "
-                         "and one grey value or three colours are read")
+        raise ValueError(f"its pixels have the shape {img.shape}, not one grey value or three colours")
     first = img[..., 0]
     if colours == 1 or all((img[..., c] == first).all() for c in (1, 2)):
         return np.ascontiguousarray(first)
@@ -572,22 +547,20 @@ def _one_channel(img, colours):
 
 # %% ../nbs/00e_pixels.ipynb #daff9c8e
 def _by_pillow(path, head):
-    "A picture that Pillow reads without loss"
     most = _greatest(head)
     with Image.open(path) as im:
-        if getattr(im, "n_frames", 1) > 1: _check_pages(im.n_frames)
+        _check_pages(getattr(im, "n_frames", 1))
         grey = im.mode in ("L", "I", "F") or im.mode.startswith("I;16")
         img = np.asarray(im if grey else im.convert("L"))
     if head[:2] in (b"P3", b"P6") and most > 255:
-        raise ValueError("it has colours of more than 8 bits, which would be cut to 8: "
-                         "save it in grey")
+        raise ValueError("it has colours of more than 8 bits: save it in grey")
     if most in (0, 255, 65535): return img
     kind, full = (np.uint8, 255) if most < 256 else (np.uint16, 65535)
     return np.rint(img*(most/full)).astype(kind)
 
 # %% ../nbs/00e_pixels.ipynb #4ea495c9
 def _greatest(head):
-    "The greatest value that a PGM or PPM announces; 0 for other files"
+    "The greatest value that a PGM or PPM announces, or 0"
     gap = rb"\s(?:\s|#[^\n]*\n)*"
     found = re.match(rb"P[2356]"+(gap+rb"\d+")*2+gap+rb"(\d+)\s", head)
     return int(found[1]) if found else 0
@@ -603,7 +576,8 @@ def _check_size(rows, cols):
 def _deep_png(path, head):
     w, h = (int.from_bytes(head[at:at+4], "big") for at in (16, 20))
     _check_size(h, w)
-    return _one_channel(_codec("png_decode", Path(path).read_bytes()), 3 if head[25] & 2 else 1)
+    img = _imagecodecs().png_decode(Path(path).read_bytes())
+    return _one_channel(img, 3 if head[25] & 2 else 1)
 
 def _deep_jpeg(path, head):
     frame = Path(path).read_bytes()
@@ -615,7 +589,7 @@ def _deep_jpeg(path, head):
 def _page_pixels(page):
     try: return page.asarray()
     except (ImportError, ValueError):
-        _need_imagecodecs()    # for its compression
+        _imagecodecs() # for its compression
         raise
 
 # %% ../nbs/00e_pixels.ipynb #34193b74
@@ -630,14 +604,13 @@ def _deep_tiff(path, head):
         img = _one_channel(img, page.samplesperpixel-len(page.extrasamples))
     if page.photometric != 0: return img
     if img.dtype.kind != "u":
-        raise ValueError("white is zero, and its values have a sign or fractions: "
-                         "black is not known")
-    white = (1 << int(img.max()).bit_length())-1    # of the smallest scale for its values
+        raise ValueError("white is zero, and black is not known for signs or fractions")
+    white = (1 << int(img.max()).bit_length())-1 # of the smallest scale for its values
     return (white-img).astype(img.dtype)
 
 # %% ../nbs/00e_pixels.ipynb #reader0f
 def _reader_of(path, head):
-    "The function that reads a picture without loss, by its first bytes"
+    "The function that reads a picture without loss"
     png = head.startswith(b"\x89PNG") and len(head) > 25
     if png and head[24] == 16 and head[25] in (2, 4, 6): return _deep_png
     if head.startswith(b"\xff\xd8") and _announced(head)[1] > 8: return _deep_jpeg
@@ -645,7 +618,7 @@ def _reader_of(path, head):
     try:
         with Image.open(path) as im:
             bits, white, channels = (im.tag_v2.get(k, (1,)) for k in (258, 262, 277))
-    except Exception: return _deep_tiff                # Pillow does not know all kinds
+    except Exception: return _deep_tiff # Pillow does not know all kinds
     deep = np.max(bits) > 8 and (white == 0 or np.max(channels) > 1)
     return _deep_tiff if deep else _by_pillow
 
@@ -664,7 +637,7 @@ def read_picture(
 # %% ../nbs/00e_pixels.ipynb #eea17867
 def open_picture(
     path, # a DICOM file or a picture
-    voi=None, # number of the window or table of interest to apply; None for none
+    voi=None, # as in `open_dicom`
 ) -> Picture:
     "A mammogram from any file that this package can read"
     if Path(path).suffix.lower() in PICTURES: return Picture(read_picture(path))
@@ -675,7 +648,7 @@ def whole_numbers(
     img:np.ndarray, # pixel values of any type
     file, # their file, for the error
 ) -> np.ndarray: # (H,W) uint8 or uint16
-    "Pixel values as whole numbers; an error where they are none"
+    "Pixel values as whole numbers, or an error"
     if img.ndim != 2 or not img.size:
         raise ValueError(f"{file} has the shape {img.shape}, a mammogram has rows and columns")
     if img.dtype in (np.uint8, np.uint16): return img

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MASKS', 'NORMALISED', 'PRECISIONS', 'PHANTOM_KINDS', 'MARGINS', 'PHANTOMS', 'PREPARE', 'BEST', 'GANS', 'RECIPES',
            'SIMULATED_WITH', 'SIMULATIONS', 'NETWORKS', 'CLASSIFIERS', 'STUDIES', 'SIZES', 'PhantomSpec', 'check_spec',
-           'phantom_spec', 'PrepareConfig', 'prepare_config', 'check_gan', 'GANConfig', 'ClassifierConfig',
-           'StudyConfig', 'own_threshold', 'with_recipe']
+           'phantom_spec', 'PrepareConfig', 'prepare_config', 'GANConfig', 'ClassifierConfig', 'StudyConfig',
+           'own_threshold', 'with_recipe']
 
 # %% ../nbs/00a_presets.ipynb #866787ac
 from dataclasses import dataclass, fields, replace
@@ -14,9 +14,12 @@ from dataclasses import dataclass, fields, replace
 from .core import check_choice, check_number, ParameterError
 
 # %% ../nbs/00a_presets.ipynb #ba6ea84a
-MASKS = ("nonzero", "otsu")          # how the breast is found
-NORMALISED = ("minmax", "percentile", "window", "landmarks")   # how grey levels become 8-bit
-PRECISIONS = ("auto", "float32", "bf16")                       # of a training
+MASKS = ("nonzero", "otsu") # how the breast is found
+NORMALISED = ("minmax", "percentile", "window", "landmarks") # how grey levels become 8-bit
+PRECISIONS = ("auto", "float32", "bf16") # of a training
+
+def _at_least(low, config, names):
+    for name in names.split(): check_number(name, getattr(config, name), low=low)
 
 # %% ../nbs/00a_presets.ipynb #4cf1fd12
 PHANTOM_KINDS = ("mass", "calcification", "mass with calcification")
@@ -26,53 +29,54 @@ MARGINS = ("well_defined", "ill_defined", "spiculated")
 @dataclass(frozen=True)
 class PhantomSpec:
     "What a phantom archive contains and how its mammograms look"
-    patients:int = 320                  # number of women
-    breasts:int = 1                     # breasts per woman: 1 (left or right at random) or 2
-    views:tuple = ("CC", "MLO")         # views of each breast
-    lesion_free:float = .125            # share of breasts without a lesion
-    lesions_per_breast:tuple = (1, 3)   # fewest and most lesions in a breast that has any
-    kinds:tuple = (.86, .07, .07)       # shares of `PHANTOM_KINDS`
-    margins:tuple = (.3, .4, .3)        # shares of `MARGINS` among masses
-    rows:int = 832                      # image height, pixels
-    cols:int = 640                      # image width, pixels
-    pixel_mm:float = .28                # side of a pixel, mm
-    bits:int = 12                       # bits of a grey level (of 16 stored)
-    mass_mm:tuple = (5., 32.)           # smallest and largest diameter of a mass, mm
-    mass_median_mm:float = 13.          # median diameter of a mass, mm
-    mass_spread:float = .45             # standard deviation of the logarithm of diameters
-    cluster_mm:tuple = (5., 15.)        # smallest and largest calcification cluster, mm
-    mass_contrast:tuple = (230., 500.)  # faintest and strongest mass, grey levels
-    calcification_contrast:tuple = (400., 1400.)   # faintest and brightest speck, grey levels
-    density:tuple = (.1, .7)            # least and largest share of dense tissue
-    texture:float = 160.                # standard deviation of tissue texture, grey levels
-    exponent:float = 3.                 # power falls as 1/frequency^exponent
-    noise:float = 14.                   # standard deviation of quantum noise, grey levels
+    patients:int = 320 # women
+    breasts:int = 1 # per woman: 1 (left or right at random) or 2
+    views:tuple = ("CC", "MLO") # of each breast
+    lesion_free:float = .125 # share of breasts without a lesion
+    lesions_per_breast:tuple = (1, 3) # fewest and most in a breast that has any
+    kinds:tuple = (.86, .07, .07) # shares of `PHANTOM_KINDS`
+    margins:tuple = (.3, .4, .3) # shares of `MARGINS` among masses
+    rows:int = 832 # image height, pixels
+    cols:int = 640 # image width, pixels
+    pixel_mm:float = .28 # side of a pixel, mm
+    bits:int = 12 # of a grey level (of 16 stored)
+    mass_mm:tuple = (5., 32.) # smallest and largest diameter of a mass, mm
+    mass_median_mm:float = 13. # median diameter of a mass, mm
+    mass_spread:float = .45 # standard deviation of the logarithm of diameters
+    cluster_mm:tuple = (5., 15.) # smallest and largest calcification cluster, mm
+    mass_contrast:tuple = (230., 500.) # faintest and strongest mass, grey levels
+    calcification_contrast:tuple = (400., 1400.) # faintest and brightest speck, grey levels
+    density:tuple = (.1, .7) # least and largest share of dense tissue
+    texture:float = 160. # standard deviation of tissue texture, grey levels
+    exponent:float = 3. # power falls as 1/frequency^exponent
+    noise:float = 14. # standard deviation of quantum noise, grey levels
 
 # %% ../nbs/00a_presets.ipynb #636c1349
 def check_spec(
-    spec:PhantomSpec    # the specification to check
-) -> PhantomSpec:       # the same, if it can be simulated
-    "Refuse a specification that cannot be simulated, naming the field to change"
-    def _need(ok, field, why):
-        if not ok:
-            raise ParameterError(f"PhantomSpec.{field} is {getattr(spec, field)!r}, but {why}.")
-    def _adds_up(shares): return len(shares) == 3 and abs(sum(shares)-1) < 1e-6
+    spec:PhantomSpec # what to check
+) -> PhantomSpec: # the same, if it can be simulated
+    "Refuse what cannot be simulated, naming the field to change"
     small, large = spec.mass_mm
     few, many = spec.lesions_per_breast
-    _need(spec.patients >= 1, "patients", "an archive needs at least one woman")
-    _need(spec.breasts in (1, 2), "breasts", "a woman has 1 or 2 breasts imaged")
-    _need(spec.views and {*spec.views} <= {"CC", "MLO"}, "views", 'a view is "CC" or "MLO"')
-    _need(0 <= spec.lesion_free <= 1, "lesion_free", "a share lies between 0 and 1")
-    _need(1 <= few <= many <= 5, "lesions_per_breast", "a breast with lesions has 1 to 5 of them")
-    for name, of in (("kinds", PHANTOM_KINDS), ("margins", MARGINS)):
-        why = f"its three shares ({', '.join(of)}) must add up to 1"
-        _need(_adds_up(getattr(spec, name)), name, why)
-    for name, side, least in (("rows", "high", 200), ("cols", "wide", 150)):
-        why = f"a mammogram must be at least {least} mm {side}: use more {name} or a larger pixel_mm"
-        _need(getattr(spec, name)*spec.pixel_mm >= least, name, why)
-    _need(10 <= spec.bits <= 16, "bits", "grey levels take 10 to 16 bits")
-    _need(4 <= small <= spec.mass_median_mm <= large <= 40, "mass_mm",
-         "diameters must satisfy 4 <= smallest <= mass_median_mm <= largest <= 40")
+    adds_up = lambda shares: len(shares) == 3 and abs(sum(shares)-1) < 1e-6
+    shares = "its three shares ({}) must add up to 1"
+    side = "a mammogram must be at least {} mm {}: use more {} or a larger pixel_mm"
+    rules = dict(
+        patients=(spec.patients >= 1, "an archive needs at least one woman"),
+        breasts=(spec.breasts in (1, 2), "a woman has 1 or 2 breasts imaged"),
+        views=(spec.views and {*spec.views} <= {"CC", "MLO"}, 'a view is "CC" or "MLO"'),
+        lesion_free=(0 <= spec.lesion_free <= 1, "a share lies between 0 and 1"),
+        lesions_per_breast=(1 <= few <= many <= 5, "a breast with lesions has 1 to 5 of them"),
+        kinds=(adds_up(spec.kinds), shares.format(", ".join(PHANTOM_KINDS))),
+        margins=(adds_up(spec.margins), shares.format(", ".join(MARGINS))),
+        rows=(spec.rows*spec.pixel_mm >= 200, side.format(200, "high", "rows")),
+        cols=(spec.cols*spec.pixel_mm >= 150, side.format(150, "wide", "cols")),
+        bits=(10 <= spec.bits <= 16, "grey levels take 10 to 16 bits"),
+        mass_mm=(4 <= small <= spec.mass_median_mm <= large <= 40,
+                 "diameters must satisfy 4 <= smallest <= mass_median_mm <= largest <= 40"))
+    for field, (possible, why) in rules.items():
+        if not possible:
+            raise ParameterError(f"PhantomSpec.{field} is {getattr(spec, field)!r}, but {why}.")
     return spec
 
 # %% ../nbs/00a_presets.ipynb #317f3a51
@@ -83,7 +87,7 @@ PHANTOMS = dict(
                       pixel_mm=.07, noise=40.))
 
 def phantom_spec(
-    name:str    # `smoke`, `demo` or `paper`
+    name:str # `smoke`, `demo` or `paper`
 ) -> PhantomSpec:
     "The specification of a preset"
     if name in PHANTOMS: return check_spec(PHANTOMS[name])
@@ -93,29 +97,27 @@ def phantom_spec(
 # %% ../nbs/00a_presets.ipynb #c9916f9e
 @dataclass(frozen=True)
 class PrepareConfig:
-    "How patches are cut; the defaults are the paper's except for `normals`"
-    size:int = 128               # side of a stored patch, pixels
-    normals:str = "matched"      # `matched` to lesion sizes, or `native`: at `size` (paper)
-    normals_per_image:int = 10   # normal patches per image, at most
-    draws:int = 100              # random boxes per round
-    rounds:int = 5               # rounds per image
-    max_side:int = 750           # larger lesions are left out, pixels
-    min_side:int = 2             # smaller lesions are left out, pixels
-    margin:float = 0.            # tissue around a lesion's box, as a share of its sides
-    min_levels:int = 30          # fewest grey levels, of 256, in a normal patch
-    mask:str = ""                # one of `MASKS`; empty for the one that suits the archive
-    voi:int = -1                 # which window or table of the file is applied; -1: none (paper)
-    version:int = 3              # raised when the same settings give other patches
+    "How patches are cut; the paper's except for `normals`"
+    size:int = 128 # side of a stored patch, pixels
+    normals:str = "matched" # `matched` to lesion sizes, or `native`: at `size` (paper)
+    normals_per_image:int = 10 # normal patches per image, at most
+    draws:int = 100 # random boxes per round
+    rounds:int = 5 # rounds per image
+    max_side:int = 750 # larger lesions are left out, pixels
+    min_side:int = 2 # smaller lesions are left out, pixels
+    margin:float = 0. # tissue around a lesion's box, share of its sides
+    min_levels:int = 30 # fewest grey levels, of 256, in a normal patch
+    mask:str = "" # one of `MASKS`; empty for the archive's
+    voi:int = -1 # window or table of the file to apply; -1: none (paper)
+    version:int = 3 # raised when the same settings give other patches
 
     def __post_init__(self):
         check_choice("normals", self.normals, ("matched", "native"))
         check_choice("mask", self.mask, ("", *MASKS))
-        for name in ("size", "draws", "rounds", "max_side", "min_side"):
-            check_number(name, getattr(self, name))
-        for name in ("normals_per_image", "min_levels"):
-            check_number(name, getattr(self, name), low=0)
+        _at_least(1, self, "size draws rounds max_side min_side")
+        _at_least(0, self, "normals_per_image min_levels")
         check_number("margin", self.margin, low=0, high=5, whole=False)
-        check_number("voi", self.voi, low=-1)
+        _at_least(-1, self, "voi")
 
 # %% ../nbs/00a_presets.ipynb #be4f39b9
 PREPARE = dict(
@@ -124,24 +126,20 @@ PREPARE = dict(
     smoke=PrepareConfig(normals_per_image=15))
 
 def prepare_config(
-    preset:str="demo",   # `paper`, `demo` or `smoke`
-    **limits             # fields of `PrepareConfig` to change; None or "" leaves the preset's
+    preset:str="demo", # `paper`, `demo` or `smoke`
+    **limits # fields to change, unless None or ""
 ) -> PrepareConfig:
     "A preset's way of cutting patches, with some fields changed"
     known = [f.name for f in fields(PrepareConfig)]
-    if unknown := sorted(set(limits)-set(known)):
-        raise ParameterError(f"{', '.join(unknown)} cannot be set: a preparation has {', '.join(known)}.")
+    if unknown := ", ".join(sorted(set(limits)-set(known))): raise ParameterError(
+        f"{unknown} cannot be set: a preparation has {', '.join(known)}.")
     given = {k: v for k, v in limits.items() if v not in (None, "")}
     return replace(PREPARE[check_choice("preset", preset, PREPARE)], **given)
 
 # %% ../nbs/00a_presets.ipynb #3f1c25f1
-def check_gan(
-    config    # a `GANConfig`
-):
-    "Refuse settings that cannot be trained with"
-    for name in ("base", "nz", "batch", "epochs", "threads", "penalty_every"):
-        check_number(name, getattr(config, name))
-    check_number("steps", config.steps, low=0)
+def _check_gan(config):
+    _at_least(1, config, "base nz batch epochs threads penalty_every")
+    _at_least(0, config, "steps")
     check_number("penalty", config.penalty, low=0, whole=False)
     check_number("ema", config.ema, low=0, high=.999999, whole=False)
     check_number("cooling", config.cooling, low=0, high=1, whole=False)
@@ -151,59 +149,58 @@ def check_gan(
     check_choice("precision", config.precision, PRECISIONS)
     for v in config.augment: check_choice("augment", v, ("translation", "brightness"))
     usable = {c for c in config.classes if len(c.split()) == 1 and c == c.strip()}
-    if len(usable) < len(config.classes):
-        raise ParameterError(f"classes={config.classes!r} cannot be used: "
-                             "names must differ and have no blanks.")
+    if len(usable) < len(config.classes): raise ParameterError(
+        f"classes={config.classes!r} cannot be used: names must differ and have no blanks.")
 
 # %% ../nbs/00a_presets.ipynb #d1efe298
 @dataclass(frozen=True)
 class GANConfig:
     "How a DCGAN is trained; the defaults are the paper's"
-    base:int = 45                # channels of the widest layer, see `Generator`
-    nz:int = 200                 # length of the noise vector
-    first_kernel:int = 4         # of D: 4 (code) or 6 (text)
-    batch:int = 64               # patches per step
-    epochs:int = 1000            # passes over the real patches
-    steps:int = 0                # above 0: at least this many steps, instead of `epochs`
-    lr_g:float = 4e-4            # learning rate of G (Adam)
-    lr_d:float = 2e-4            # learning rate of D (Adam)
-    beta1:float = 0.             # Adam
-    beta2:float = .99            # Adam: .99 (text) or .999 (code)
-    decay:float = .99            # factor of both learning rates,
-    decay_g:int = 10             # applied every so many epochs to G
-    decay_d:int = 8              # and every so many epochs to D
-    smooth:tuple = (.7, 1.)      # range of the real label, drawn once per epoch
-    flips:bool|str = True        # both axes, p = 0.5 each; `vertical` for one
-    jitter:float = 0.            # half the range of brightness and contrast changes
-    precision:str = "auto"       # one of `PRECISIONS`
-    threads:int = 1              # torch threads; part of the result's identity
-    penalty:float = 0.           # weight of R1, the squared gradient of D at real patches
-    penalty_every:int = 1        # steps between penalties, each weighted by this number
-    norm:str = "batch"           # of D: `batch` (paper) or `none`
-    augment:tuple = ()           # before D, some of `translation`, `brightness`
-    ema:float = 0.               # decay of the moving average of G; 0: no average
-    classes:tuple = ()           # of a conditional GAN, see `condition_classes`
-    kernel:int = 6               # of D, between the first layer and the last
-    wavelets:bool = False        # G and D work on whitened Haar bands
-    batch_spread:bool = False    # D sees the standard deviation over the batch
-    modulation:bool = False      # the noise scales and shifts each map of G
-    grain:bool = False           # additional noise for each point of G's widest maps
-    cooling:float = 0.           # final share of training in which both rates fall to 0
+    base:int = 45 # channels of the widest layer, see `Generator`
+    nz:int = 200 # length of the noise vector
+    first_kernel:int = 4 # of D: 4 (code) or 6 (text)
+    batch:int = 64 # patches per step
+    epochs:int = 1000 # passes over the real patches
+    steps:int = 0 # above 0: at least so many, instead of `epochs`
+    lr_g:float = 4e-4 # learning rate of G (Adam)
+    lr_d:float = 2e-4 # learning rate of D (Adam)
+    beta1:float = 0. # Adam
+    beta2:float = .99 # Adam: .99 (text) or .999 (code)
+    decay:float = .99 # factor of both learning rates,
+    decay_g:int = 10 # applied every so many epochs to G
+    decay_d:int = 8 # and every so many epochs to D
+    smooth:tuple = (.7, 1.) # range of the real label, drawn once per epoch
+    flips:bool|str = True # both axes, p = 0.5 each; `vertical` for one
+    jitter:float = 0. # half the range of brightness and contrast changes
+    precision:str = "auto" # one of `PRECISIONS`
+    threads:int = 1 # of torch; part of the result's identity
+    penalty:float = 0. # weight of R1, D's squared gradient at real patches
+    penalty_every:int = 1 # steps between penalties, whose weight it multiplies
+    norm:str = "batch" # of D: `batch` (paper) or `none`
+    augment:tuple = () # before D, some of `translation`, `brightness`
+    ema:float = 0. # decay of the moving average of G; 0: no average
+    classes:tuple = () # of a conditional GAN, see `condition_classes`
+    kernel:int = 6 # of D, between the first layer and the last
+    wavelets:bool = False # G and D work on whitened Haar bands
+    batch_spread:bool = False # D sees the standard deviation over the batch
+    modulation:bool = False # the noise scales and shifts each map of G
+    grain:bool = False # noise for each point of G's widest maps
+    cooling:float = 0. # final share of training with rates falling to 0
 
     def __post_init__(self):
         for name in ("augment", "classes", "smooth"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
-        check_gan(self)
+        _check_gan(self)
 
 # %% ../nbs/00a_presets.ipynb #8ceaa5ca
 BEST = dict(
-    nz=128, wavelets=True, modulation=True, grain=True,        # G
-    kernel=4, norm="none", batch_spread=True,                  # D
-    smooth=(1., 1.), penalty=.5, penalty_every=4,              # logistic loss with R1
-    lr_g=8e-4, lr_d=8e-4, beta2=.999, decay=1., cooling=1.,    # Adam, rates falling to 0
-    flips="vertical", augment=("translation", "brightness"),   # of what D sees
-    ema=.9995)                                                 # average of G
+    nz=128, wavelets=True, modulation=True, grain=True, # G
+    kernel=4, norm="none", batch_spread=True, # D
+    smooth=(1., 1.), penalty=.5, penalty_every=4, # logistic loss with R1
+    lr_g=8e-4, lr_d=8e-4, beta2=.999, decay=1., cooling=1., # Adam, rates falling to 0
+    flips="vertical", augment=("translation", "brightness"), # of what D sees
+    ema=.9995) # average of G
 
 GANS = dict(
     paper=GANConfig(),
@@ -216,7 +213,7 @@ RECIPES = dict(paper=GANS, best=dict(
     smoke=replace(GANS["smoke"], **BEST)))
 
 # %% ../nbs/00a_presets.ipynb #5d2392cf
-SIMULATED_WITH = dict(paper="paper", demo="best", smoke="best")    # recipe of Figures 2, 5, 6
+SIMULATED_WITH = dict(paper="paper", demo="best", smoke="best") # recipe of Figures 2, 5, 6
 SIMULATIONS = {preset: replace(RECIPES[recipe][preset], threads=2 if preset == "demo" else 1)
                for preset, recipe in SIMULATED_WITH.items()}
 
@@ -226,28 +223,28 @@ NETWORKS = ("paper", "resnet18", "efficientnet", "resnet18-imagenet")
 @dataclass(frozen=True)
 class ClassifierConfig:
     "How a classifier is trained; the defaults are the paper's"
-    channels:tuple = (9, 18, 36, 72, 90)   # of the convolutions
-    batch:int = 64                  # patches per step
-    epochs:int = 20                 # at most
-    patience:int = 0                # above 0: epochs without a better validation F1
-    min_steps:int = 0               # no early stop before so many steps
-    lr:float = 2e-4                 # learning rate (Adam)
-    decay:float = .95               # of the learning rate, per epoch
-    weight_decay:float = 5e-4       # L2 penalty, as in torch's Adam
-    threshold:float = .5            # scores above it are called lesions
-    precision:str = "auto"          # one of `PRECISIONS`
-    threads:int = 1                 # torch threads; part of the result's identity
-    network:str = "paper"           # one of `NETWORKS`
-    threshold_rule:str = "fixed"    # `fixed`, or `validation`: best F1 on validation patches
-    head_epochs:int = 5             # of a pretrained network: epochs that train its head alone
-    finetune:float = .1             # factor of the learning rate after them
+    channels:tuple = (9, 18, 36, 72, 90) # of the convolutions
+    batch:int = 64 # patches per step
+    epochs:int = 20 # at most
+    patience:int = 0 # above 0: epochs without a better F1
+    min_steps:int = 0 # no early stop before so many steps
+    lr:float = 2e-4 # learning rate (Adam)
+    decay:float = .95 # of the learning rate, per epoch
+    weight_decay:float = 5e-4 # L2 penalty, as in torch's Adam
+    threshold:float = .5 # scores above it are called lesions
+    precision:str = "auto" # one of `PRECISIONS`
+    threads:int = 1 # of torch; part of the result's identity
+    network:str = "paper" # one of `NETWORKS`
+    threshold_rule:str = "fixed" # `fixed`, or `validation`: of the best F1 there
+    head_epochs:int = 5 # epochs that train a pretrained network's head alone
+    finetune:float = .1 # factor of the learning rate after them
 
     def __post_init__(self):
         check_choice("network", self.network, NETWORKS)
         check_choice("threshold_rule", self.threshold_rule, ("fixed", "validation"))
         check_choice("precision", self.precision, PRECISIONS)
-        for name in ("batch", "epochs", "threads"): check_number(name, getattr(self, name))
-        for name in ("patience", "head_epochs"): check_number(name, getattr(self, name), low=0)
+        _at_least(1, self, "batch epochs threads")
+        _at_least(0, self, "patience head_epochs")
         check_number("finetune", self.finetune, low=0, whole=False)
         object.__setattr__(self, "channels", tuple(self.channels))
 
@@ -260,20 +257,20 @@ CLASSIFIERS = dict(
 # %% ../nbs/00a_presets.ipynb #ad77581b
 @dataclass(frozen=True)
 class StudyConfig:
-    "How experiments are run; the defaults are the paper's except for `split`"
-    gan:GANConfig = GANConfig(jitter=.1)              # of the synthetic lesions
-    classifier:ClassifierConfig = ClassifierConfig()  # of lesions and normal tissue
-    fakes:float = 1.5          # fakes per real lesion
-    imbalance:int = 10         # normal patches per real lesion
-    parts:int = 3              # folds
-    valid:float = .066         # share of patches for validation
-    split:str = "patient"      # `patient`, or `patch` (paper)
-    normalise:str = "minmax"   # one of `NORMALISED`; `minmax` is the paper's
+    "How experiments are run; the paper's except for `split`"
+    gan:GANConfig = GANConfig(jitter=.1) # of the synthetic lesions
+    classifier:ClassifierConfig = ClassifierConfig() # of lesions and normal tissue
+    fakes:float = 1.5 # fakes per real lesion
+    imbalance:int = 10 # normal patches per real lesion
+    parts:int = 3 # folds
+    valid:float = .066 # share of patches for validation
+    split:str = "patient" # `patient`, or `patch` (paper)
+    normalise:str = "minmax" # one of `NORMALISED`; `minmax` is the paper's
 
     def __post_init__(self):
         check_number("fakes", self.fakes, low=.001, whole=False)
-        check_number("imbalance", self.imbalance)
-        check_number("parts", self.parts, low=2)
+        _at_least(1, self, "imbalance")
+        _at_least(2, self, "parts")
         check_number("valid", self.valid, low=.001, high=.9, whole=False)
         check_choice("split", self.split, ("patient", "patch"))
         check_choice("normalise", self.normalise, NORMALISED)
@@ -283,19 +280,19 @@ STUDIES = dict(
     paper=StudyConfig(split="patch"),
     demo=StudyConfig(replace(GANS["demo"], jitter=.1), CLASSIFIERS["demo"], valid=.1),
     smoke=StudyConfig(GANS["smoke"], CLASSIFIERS["smoke"], imbalance=4, valid=.15))
-SIZES = dict(paper=500, demo=500, smoke=8)    # k of Figures 3, 5 and 6, and the default size
+SIZES = dict(paper=500, demo=500, smoke=8) # k of Figures 3, 5 and 6, and the default size
 
 # %% ../nbs/00a_presets.ipynb #51621616
 def own_threshold(
-    config:StudyConfig    # settings of a study
+    config:StudyConfig # settings of a study
 ) -> StudyConfig:
-    "The same study, with each classifier's threshold chosen on validation patients"
+    "The same study with thresholds chosen on validation patients"
     return replace(config, classifier=replace(config.classifier, threshold_rule="validation"))
 
 def with_recipe(
-    config:StudyConfig,   # settings of a study
-    preset:str,           # gives the size of the GAN and the length of its training
-    recipe:str            # one of `RECIPES`
+    config:StudyConfig, # settings of a study
+    preset:str, # gives the GAN's size and training time
+    recipe:str # one of `RECIPES`
 ) -> StudyConfig:
     "The same study with a GAN of another recipe"
     presets = RECIPES[check_choice("gan", recipe, RECIPES)]

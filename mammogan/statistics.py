@@ -14,11 +14,11 @@ from .core import check_number, seeded_rng
 
 # %% ../nbs/00b_statistics.ipynb #8c0b0002
 def held_out(
-    patients,  # (N,) the patient of each row
-    shares,    # of the patients, one for each group
-    rng        # NumPy generator that draws them
-) -> list:     # for each group, (N,) whether a row belongs to it
-    "Groups of rows with random shares of the patients and no patient in common"
+    patients, # (N,) the patient of each row
+    shares, # of the patients, one for each group
+    rng # NumPy generator that draws them
+) -> list: # (N,) bool for each group
+    "Groups of rows with random shares of the patients, none in common"
     patients = np.asarray(patients).astype(str)
     ids = rng.permutation(np.unique(patients))
     ends = np.cumsum([0]+[max(1, round(share*len(ids))) for share in shares])
@@ -26,14 +26,14 @@ def held_out(
 
 # %% ../nbs/00b_statistics.ipynb #46b5ab98
 def patient_draws(
-    patients,        # (N,) the patient of each patch
-    draws:int=1000,  # how often patients are drawn
-    seed:int=0       # of the draws
-) -> np.ndarray:     # (draws,N)
+    patients, # (N,) the patient of each patch
+    draws:int=1000, # how often patients are drawn
+    seed:int=0 # of the draws
+) -> np.ndarray: # (draws,N)
     "How often each patch counts when patients are drawn with replacement"
     ids, which = np.unique(np.asarray(patients).astype(str), return_inverse=True)
-    counts = seeded_rng(seed, "bootstrap").multinomial(len(ids), np.full(len(ids), 1/len(ids)), size=draws)
-    return counts[:, which]
+    rng, n = seeded_rng(seed, "bootstrap"), len(ids)
+    return rng.multinomial(n, np.full(n, 1/n), size=draws)[:, which]
 
 def _f1(labels, scores, weights, threshold):
     lesion, called = labels == 1, scores > threshold
@@ -43,48 +43,49 @@ def _f1(labels, scores, weights, threshold):
 def _auc(labels, scores, weights):
     order = np.argsort(scores, kind="stable")
     ties = np.r_[0, np.flatnonzero(np.diff(scores[order]))+1]
-    lesions, normals = (np.add.reduceat((weights*of)[:, order], ties, axis=1) for of in (labels, 1-labels))
+    tied = lambda of: np.add.reduceat((weights*of)[:, order], ties, axis=1)
+    lesions, normals = tied(labels), tied(1-labels)
     above = (lesions*(normals.cumsum(1)-normals/2)).sum(1)
     pairs = lesions.sum(1)*normals.sum(1)
     return np.where(pairs > 0, above/np.maximum(pairs, 1), np.nan)
 
 # %% ../nbs/00b_statistics.ipynb #a34ac6c0
 def metric_draws(
-    labels,          # (N,) 1 for a lesion, 0 for normal tissue
-    scores,          # (N,)
-    weights,         # (draws,N) how often each patch counts, from `patient_draws`
-    threshold=.5,    # scores above it are called lesions
-    metric:str="f1"  # `f1` or `auc`
-) -> np.ndarray:     # (draws,)
+    labels, # (N,) 1 for a lesion, 0 for normal tissue
+    scores, # (N,)
+    weights, # (draws,N) from `patient_draws`
+    threshold=.5, # scores above it are called lesions
+    metric:str="f1" # or `auc`
+) -> np.ndarray: # (draws,)
     "A metric on each draw of patients"
     labels, scores = np.asarray(labels).astype(int), np.asarray(scores)
-    return _f1(labels, scores, weights, threshold) if metric == "f1" else _auc(labels, scores, weights)
+    if metric == "f1": return _f1(labels, scores, weights, threshold)
+    return _auc(labels, scores, weights)
 
 def bootstrap_interval(
-    labels,           # (N,) 1 for a lesion, 0 for normal tissue
-    scores,           # (N,)
-    patients,         # (N,)
-    metric:str="f1",  # `f1` or `auc`
-    threshold=.5,     # scores above it are called lesions
-    draws:int=1000,   # of patients
-    seed:int=0        # of the draws
-) -> tuple:           # low, high
+    labels, # (N,) 1 for a lesion, 0 for normal tissue
+    scores, # (N,)
+    patients, # (N,)
+    metric:str="f1", # or `auc`
+    threshold=.5, # scores above it are called lesions
+    draws:int=1000, # of patients
+    seed:int=0 # of the draws
+) -> tuple: # low, high
     "The middle 95 % of a metric when patients are drawn with replacement"
     values = metric_draws(labels, scores, patient_draws(patients, draws, seed), threshold, metric)
     return tuple(float(v) for v in np.nanquantile(values, [.025, .975]))
 
 # %% ../nbs/00b_statistics.ipynb #2052593e
 def paired_bootstrap(
-    a:pd.DataFrame,      # scores of one mode: patient, label, score
-    b:pd.DataFrame,      # scores of another mode on the same test patches
-    draws:int=2000,      # of patients
-    seed:int=0,          # of the draws
-    thresholds=(.5, .5)  # scores above which `a` and `b` call a patch a lesion
-) -> dict:               # difference, low, high
+    a:pd.DataFrame, # scores of one mode: patient, label, score
+    b:pd.DataFrame, # of another mode on the same test patches
+    draws:int=2000, # of patients
+    seed:int=0, # of the draws
+    thresholds=(.5, .5) # scores above them are called lesions
+) -> dict: # difference, low, high
     "F1 of `b` minus F1 of `a`, with its middle 95 % over patients"
     if any(a[c].tolist() != b[c].tolist() for c in ("patient", "label")):
-        raise ValueError("`a` and `b` hold scores of different patches and cannot be paired: "
-                         "give two modes of one experiment.")
+        raise ValueError("`a` and `b` hold scores of different patches and cannot be paired.")
     once = np.ones((1, len(a)), int)
     weights = np.concatenate([once, patient_draws(a.patient, draws, seed)])
     f1_a, f1_b = (metric_draws(t.label, t.score, weights, c) for t, c in zip((a, b), thresholds))
@@ -99,23 +100,22 @@ def _runs(differences):
     return d, len(d)
 
 def corrected_t(
-    differences,           # (n,) one per run: two modes on the same fold and seed
-    test_share:float=1/3,  # share of the patches that a run tests on
-    train_share:float=.6   # share that it trains on
-) -> dict:                 # difference, low, high, p; NaN where all differences are equal
-    "The corrected resampled t-test (Nadeau and Bengio 2003): mean difference, 95 % interval, p"
+    differences, # (n,) one per run, of two modes
+    test_share:float=1/3, # share of the patches that a run tests on
+    train_share:float=.6 # share that it trains on
+) -> dict: # difference, low, high, p; NaN if all are equal
+    "The corrected resampled t-test: mean difference, 95 % interval, p"
     from scipy import stats
     d, n = _runs(differences)
     mean, se = float(d.mean()), np.sqrt((1/n + test_share/train_share)*d.var(ddof=1))
     if se < 1e-12: return dict(difference=mean, low=np.nan, high=np.nan, p=np.nan)
-    half = stats.t.ppf(.975, n-1)*se
-    p = 2*stats.t.sf(abs(mean)/se, n-1)
+    half, p = stats.t.ppf(.975, n-1)*se, 2*stats.t.sf(abs(mean)/se, n-1)
     return dict(difference=mean, low=float(mean-half), high=float(mean+half), p=float(p))
 
 # %% ../nbs/00b_statistics.ipynb #89c87c52
 def holm(
-    p             # (n,) p-values
-) -> np.ndarray:  # (n,) adjusted, in the same order
+    p # (n,) p-values
+) -> np.ndarray: # (n,) adjusted, in the same order
     "p-values adjusted for their number (Holm 1979)"
     p = np.asarray(p, float)
     order, adjusted = np.argsort(p, kind="stable"), np.empty(len(p))
@@ -124,17 +124,17 @@ def holm(
 
 # %% ../nbs/00b_statistics.ipynb #3a08d87e
 def effect_size(
-    differences  # (n,) one per run
-) -> float:      # NaN where all differences are equal
-    "The standardised mean of paired differences, with Hedges' correction for few runs"
+    differences # (n,) one per run
+) -> float: # NaN where all differences are equal
+    "The standardised mean of paired differences, with Hedges' correction"
     d, n = _runs(differences)
     sd = d.std(ddof=1)
     return float(d.mean()/sd*(1-3/(4*(n-1)-1))) if sd > 1e-12 else np.nan
 
 # %% ../nbs/00b_statistics.ipynb #ba0b0ccf
 def sensitivity_at(
-    scores:pd.DataFrame,   # one row per test patch: label, score
-    specificity:float=.95  # share of normal patches to be called normal
+    scores:pd.DataFrame, # one row per test patch: label, score
+    specificity:float=.95 # share of normal patches to be called normal
 ) -> float:
     "The share of lesions found at a given specificity"
     check_number("specificity", specificity, low=0, high=1, whole=False)
@@ -149,19 +149,19 @@ def sensitivity_at(
 def _log_error(scores): return np.log(np.clip(1-np.asarray(scores, float), 1e-6, None))
 
 def learning_curve(
-    sizes,   # (n,) numbers of real lesions
-    scores   # (n,) the score of a run with each
-) -> tuple:  # (c, b): the error 1-score is c/size**b
-    "A power law of the error over the training size, by least squares on logarithmic axes"
+    sizes, # (n,) numbers of real lesions
+    scores # (n,) the score of a run with each
+) -> tuple: # (c, b): the error 1-score is c/size**b
+    "A power law of the error over the training size, by least squares of logarithms"
     x = np.log(np.asarray(sizes, float))
     if len(np.unique(x)) < 2: raise ValueError("A learning curve needs at least two sizes.")
     slope, level = np.polyfit(x, _log_error(scores), 1)
     return float(np.exp(level)), float(-slope)
 
 def worth(
-    curve:tuple,  # (c, b) of ORG, from `learning_curve`
-    score         # a score, or (n,) scores
-):                # infinite where the curve does not fall
+    curve:tuple, # (c, b) of ORG, from `learning_curve`
+    score # one score, or (n,)
+): # infinite where the curve does not fall
     "The number of real lesions that reach a score by the curve"
     c, b = curve
     if b <= 0: return np.full(np.shape(score), np.inf)[()]
@@ -169,16 +169,16 @@ def worth(
 
 # %% ../nbs/00b_statistics.ipynb #d0274ea4
 def real_lesions_worth(
-    table:pd.DataFrame,   # one row per run: size, fold, seed, mode, and the metric; NaN is left out
-    mode:str,             # to be valued
-    size:int,             # its number of real lesions
-    metric:str="f1",      # column of the score
-    against="ORG",        # the mode of the learning curve
-    draws:int=2000,       # of runs
-    seed:int=0,           # of the draws
-    overlap:float=1/3/.6  # test share by train share, as in `corrected_t`; 0 for independent runs
-) -> dict:                # worth, low, high (numbers of real lesions), says, runs
-    "How many real lesions `against` needs to equal a mode, with a 95 % interval over runs"
+    table:pd.DataFrame, # one row per run: size, fold, seed, mode, metric
+    mode:str, # to be valued
+    size:int, # its number of real lesions
+    metric:str="f1", # column of the score
+    against="ORG", # the mode of the learning curve
+    draws:int=2000, # of runs
+    seed:int=0, # of the draws
+    overlap:float=1/3/.6 # test share by train share; 0 for independent runs
+) -> dict: # worth, low, high (real lesions), says, runs
+    "The real lesions `against` needs to equal a mode, with a 95 % interval over runs"
     wide = table.pivot_table(index=["fold", "seed"], columns=["mode", "size"], values=metric)
     base, mine, runs = wide[against], wide[(mode, size)].values, len(wide)
     n, rng = int(np.isfinite(mine).sum()), seeded_rng(seed, "worth", mode, size)
@@ -199,9 +199,10 @@ def real_lesions_worth(
 
 # %% ../nbs/00b_statistics.ipynb #8c0b0004
 def _log_worths(base, mine, weights):
-    "log `worth` (within a thousandfold of the sizes) and b of `learning_curve`, for draws of runs"
+    "log `worth` (within a thousandfold of the sizes) and b, for draws of runs"
     y, x = _log_error(base), np.log(base.columns.values.astype(float))
-    n, sx, sy, sxx, sxy = (weights @ np.where(np.isfinite(y), v, 0).sum(1) for v in (1, x, y, x*x, x*y))
+    sums = (weights @ np.where(np.isfinite(y), v, 0).sum(1) for v in (1, x, y, x*x, x*y))
+    n, sx, sy, sxx, sxy = sums
     mean = (weights @ np.nan_to_num(mine))/(weights @ np.isfinite(mine))
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = n*sxx-sx**2

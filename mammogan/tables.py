@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NOT_THERE', 'existing_folder', 'files_on_disk', 'files_by_name', 'file_of', 'in_any_case', 'files_without_rows',
-           'rows_and_files', 'with_suggestions', 'headers_of', 'text_table', 'read_rows', 'is_set', 'number', 'corner',
+           'rows_and_files', 'with_suggestions', 'headers_of', 'text_table', 'read_rows', 'is_set', 'corner',
            'status_word']
 
 # %% ../nbs/00i_tables.ipynb #7ab1e004
@@ -16,79 +16,75 @@ from pathlib import Path
 import numpy as np
 
 from .core import ParameterError, pmap
-from .cutting import BOX
+from .cutting import BOX, number
 from .pixels import read_header
 
 # %% ../nbs/00i_tables.ipynb #cc6b86fd
 def existing_folder(
-    data    # the folder that the user gave as `data`
+    data # the folder that the user gave as `data`
 ) -> Path:
     "The folder `data`, which must exist and hold something"
-    folder = Path(data).expanduser().absolute()
+    folder, given = Path(data).expanduser().absolute(), f"data={str(data)!r}"
     if not str(data):
         raise ParameterError("data is empty: give the folder that holds the mammograms.")
-    if not folder.is_dir():
-        raise ParameterError(f"data={str(data)!r}: there is no such folder.")
-    if not any(folder.iterdir()):
-        raise ParameterError(f"data={str(data)!r}: the folder is empty.")
+    if not folder.is_dir(): raise ParameterError(f"{given}: there is no such folder.")
+    if not any(folder.iterdir()): raise ParameterError(f"{given}: the folder is empty.")
     return folder
 
 # %% ../nbs/00i_tables.ipynb #aa5bb60e
-def _any_case(pattern):
-    return re.sub("[a-zA-Z]", lambda m: f"[{m[0].lower()}{m[0].upper()}]", pattern)
-
 def files_on_disk(
-    root,       # the archive's folder
-    patterns    # glob patterns of mammograms, e.g. `["images/**/*.dcm"]`, in any case
-) -> set:       # their paths relative to `root`, with `/` between the parts
+    root, # the archive's folder
+    patterns # glob patterns of mammograms, in any case
+) -> set: # their paths relative to `root`, with `/`
     "The files of a folder that match some patterns"
-    found = {f for p in patterns for f in glob(_any_case(p), root_dir=root, recursive=True)}
+    either = lambda letter: f"[{letter[0].lower()}{letter[0].upper()}]"
+    patterns = [re.sub("[a-zA-Z]", either, p) for p in patterns]
+    found = {f for p in patterns for f in glob(p, root_dir=root, recursive=True)}
     return {f.replace(os.sep, "/") for f in found if os.path.isfile(os.path.join(root, f))}
 
 def files_by_name(
-    found       # files on disk
-) -> dict:      # each file by its name, and by its name in small letters
+    found # files on disk
+) -> dict: # each file by its name, also in small letters
     "The dictionary that `file_of` searches"
     return {**{f.lower(): f for f in sorted(found)}, **{f: f for f in found}}
 
 # %% ../nbs/00i_tables.ipynb #7ef92bfc
 def file_of(
-    names:dict,    # from `files_by_name`
-    name:str       # the name that a table gives
-):                 # the file's name on disk, or None
+    names:dict, # from `files_by_name`
+    name:str # that a table gives
+): # the file's name on disk, or None
     "A file by its name, in any case"
     return names.get(name) or names.get(name.lower())
 
 # %% ../nbs/00i_tables.ipynb #7ab1e007
 def in_any_case(
-    path    # of a file or a folder
-):          # the path as it is on disk, or None if there is none
+    path # of a file or a folder
+): # the path as it is on disk, or None
     "A path whose last part may be written in another case"
     path = Path(path)
     if path.exists(): return path
-    try: names = files_by_name(os.listdir(path.parent))
+    try: found = file_of(files_by_name(os.listdir(path.parent)), path.name)
     except OSError: return None
-    found = file_of(names, path.name)
     return path.parent/found if found else None
 
 # %% ../nbs/00i_tables.ipynb #d1skf1le
-NOT_THERE = "but the file is not there"    # ends the reason of a row without a file
+NOT_THERE = "but the file is not there" # ends the reason of a row without a file
 
 def files_without_rows(
-    found,                           # files on disk
-    named,                           # the files that the tables name
-    table="the archive's tables"     # what has no row for them
-) -> list:                           # of rejections
+    found, # files on disk
+    named, # files that the tables name
+    table="the archive's tables" # what has no row for them
+) -> list: # of rejections
     "Rejections of the files that no row names"
     alone = sorted(set(found)-set(named))
     return [("file", Path(f).stem, f, f"on disk, but no row of {table} names it") for f in alone]
 
 # %% ../nbs/00i_tables.ipynb #aa99fc2d
 def rows_and_files(
-    root,         # the archive's folder
-    named,        # the files that the archive's tables name, relative to `root`
-    patterns      # glob patterns of mammograms, e.g. `["images/**/*.dcm"]`
-) -> tuple:       # {name in the table: name on disk}, and rejections of files without a row
+    root, # the archive's folder
+    named, # files in the tables, relative to `root`
+    patterns # as for `files_on_disk`
+) -> tuple: # {name in the table: on disk}, rejections of other files
     "Compare the files that the tables name with the files on disk"
     names = files_by_name(found := files_on_disk(root, patterns))
     there = {n: f for n in named if (f := file_of(names, n))}
@@ -101,10 +97,10 @@ def _plain_stem(file): return re.sub(_ENDINGS, "", Path(str(file)).name.lower())
 
 # %% ../nbs/00i_tables.ipynb #39117291
 def with_suggestions(
-    root,       # the archive's folder
-    rejected    # rejections; of a missing file, the reason ends with `NOT_THERE`
-) -> list:      # the rejections, with suggestions
-    "Add to each missing file a file of its name with another ending or in another folder"
+    root, # the archive's folder
+    rejected # rejections; `NOT_THERE` ends the reason of a missing file
+) -> list: # the rejections, with suggestions
+    "Add to each missing file one of its name with another ending or folder"
     if not any(r[3].endswith(NOT_THERE) for r in rejected): return rejected
     alike = defaultdict(list)
     for f in sorted(files_on_disk(root, ["**/*"])):
@@ -122,10 +118,10 @@ def _header(path):
     return found, found.pop("notes")
 
 def headers_of(
-    root,            # the archive's folder
-    files,           # DICOM files, relative to it
-    workers:int=1    # processes, used for more than 2,000 files
-) -> tuple:          # {file: what its header says}, and rejections
+    root, # the archive's folder
+    files, # DICOM files, relative to it
+    workers:int=1 # processes, used for more than 2,000 files
+) -> tuple: # {file: header}, and rejections
     "The headers of DICOM files; one that cannot be read is empty"
     paths = [Path(root)/f for f in files]
     found = dict(zip(files, pmap(_header, paths, workers if len(paths) > 2000 else 1, "headers")))
@@ -136,10 +132,10 @@ def headers_of(
 _EXCEL = re.compile(r"""["']?sep=(.)["']?[ ,;\t]*\r?\n""", re.I)
 
 def text_table(
-    path,              # a table as text
-    errors="strict"    # what to do with bytes that are not text, as in `bytes.decode`
-) -> tuple:            # its text, and what separates its cells
-    "The text and the separator of a table in UTF-8, or in UTF-16 with a byte-order mark"
+    path, # a table as text
+    errors="strict" # as in `bytes.decode`
+) -> tuple: # its text, and what separates its cells
+    "The text and the separator of a table in UTF-8 or UTF-16"
     data = Path(path).read_bytes()
     wide = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     text = data.decode("utf-16" if wide else "utf-8-sig", errors)
@@ -148,8 +144,8 @@ def text_table(
 
 # %% ../nbs/00i_tables.ipynb #8b9447d7
 def read_rows(
-    file    # a CSV with the names of its columns in the first line
-) -> list:  # a dict for each row, by names in small letters; `""` tells whether it has too many cells
+    file # a CSV with column names in the first line
+) -> list: # dicts, names in small letters; `""`: too many cells
     "The rows of a table as stripped text"
     try: text, separator = text_table(file)
     except UnicodeDecodeError as e:
@@ -165,34 +161,24 @@ def read_rows(
 
 # %% ../nbs/00i_tables.ipynb #7ab1e017
 def is_set(
-    flag    # a number, a word or text
+    flag # a number, a word or text
 ) -> bool:
     "Whether a flag says yes"
     return str(flag).strip().lower() not in ("", "0", "0.0", "none", "nan", "false", "no")
 
-def number(
-    text    # a number, text, or None
-) -> float: # NaN for anything that is no finite number
-    "A number that may be given as text"
-    try: value = float(text)
-    except (TypeError, ValueError, OverflowError): return np.nan
-    return value if np.isfinite(value) else np.nan
-
-# %% ../nbs/00i_tables.ipynb #d6c4735c
 def corner(
-    text    # as the table gives it
-):          # a number, NaN where it is blank, or the text itself if it is no number
+    text # as the table gives it
+): # a number, NaN where it is blank, or other text itself
     "A coordinate of a box"
     strange = isinstance(text, str) and text.strip() and np.isnan(number(text))
     return text if strange else number(text)
 
 # %% ../nbs/00i_tables.ipynb #7ab1e018
-_STATUS = {"m": "malignant", "b": "benign", "n": "normal",
-           "ci": "malignant", "interval cancer": "malignant"}
+_STATUS = dict.fromkeys(["m", "ci", "interval cancer"], "malignant") | dict(b="benign", n="normal")
 
 def status_word(
-    text    # the archive's own word
-) -> str:   # in small letters; a word that is not known stays as it is
+    text # the archive's own word
+) -> str: # in small letters
     "A lesion's status: malignant, benign, normal, or empty"
     word = str(text or "").strip().lower()
     return _STATUS.get(word, word)
