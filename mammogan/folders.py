@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from .archives import archive_of, LEFT_OUT, reader
+from .archives import archive_of, kinds_of, LEFT_OUT, reader
 from .core import check_choice, fingerprint, ParameterError
-from .patches import Archive, IMAGE_COLUMNS, KINDS, patch_set, PatchSet, rejections
 from .cutting import BOX
 from .normalisation import stretch
+from .patches import Archive, IMAGE_COLUMNS, KINDS, patch_set, PatchSet, rejections
 from .pixels import PICTURES, read_picture
 from .tables import (
     corner, existing_folder, file_of, files_by_name, files_on_disk, files_without_rows,
@@ -71,9 +71,8 @@ def _row_kinds(row, where):
     "The kinds of lesion that a row gives, and a rejection of unknown words"
     words = re.findall(r"[^\W\d_]+", row.get("kind", "").lower())
     kinds = {k: k in words or is_set(row.get(k, "")) for k in KINDS}
-    strange = [w for w in words if w not in KINDS]
-    why = f"{', '.join(strange)} is none of {', '.join(KINDS)}"
-    why = f"{why}; the lesion is kept without it"
+    strange = ", ".join(w for w in words if w not in KINDS)
+    why = f"{strange} is none of {', '.join(KINDS)}; the lesion is kept without it"
     return kinds, [("kind", *where, why)] if strange else []
 
 # %% ../nbs/01c_folders.ipynb #235b2b9a
@@ -103,15 +102,7 @@ def _folder_image(file, rows, header):
                 laterality=upper("laterality")[:1] or None, view=upper("view") or None)
 
 # %% ../nbs/01c_folders.ipynb #4cd6b460
-def _rows_of_files(root, named):
-    "Numbers and cells of the rows of each file, by its name on disk"
-    names, rows = files_by_name(files_on_disk(root, ["**/*"])), defaultdict(list)
-    for n, file, row in named: rows[file_of(names, file) or file].append((n, row))
-    return rows
-
-def _may_be_dicom(file): return Path(file).suffix.lower() in (".dcm", ".dicom", "")
-
-def _is_picture(file): return Path(file).suffix.lower() in PICTURES
+def _has_ending(file, endings): return Path(file).suffix.lower() in endings
 
 # %% ../nbs/01c_folders.ipynb #8b905c8a
 @reader("folder")
@@ -123,19 +114,17 @@ def read_folder(
     root = existing_folder(data)
     name, rows, rejected = _folder_table(root, data)
     named, strange = _named_rows(name, rows, ["file"], "file")
-    of_file = _rows_of_files(root, named)
+    names, of_file = files_by_name(found := files_on_disk(root, ["**/*"])), defaultdict(list)
+    for n, file, row in named: of_file[file_of(names, file) or file].append((n, row))
     there = [f for f in of_file if (root/f).is_file()]
-    dicom = [f for f in there if not _is_picture(f)]
-    headers, unread = headers_of(root, dicom, workers)
+    headers, unread = headers_of(root, [f for f in there if not _has_ending(f, PICTURES)], workers)
     images, lesions, lost = _folder_rows(name, of_file, there, headers)
     rejected += strange+unread+lost
     if not images and any(r[3] == NO_PATIENT for r in rejected):
-        missing = f"{name} has no column `patient` that says whose mammogram each is"
         why = f"the files do not tell it either: {BY_PATIENT}. Add the column."
-        raise ParameterError(f"{missing}, and {why}")
+        raise ParameterError(f"{name} has no column `patient` that says whose mammogram each is, and {why}")
     positives = "mass" if any(l["mass"] for l in lesions) or not lesions else "any"
-    found = files_on_disk(root, ["**/*"])
-    mammograms = [f for f in found if _is_picture(f) or _may_be_dicom(f)]
+    mammograms = [f for f in found if _has_ending(f, (*PICTURES, ".dcm", ".dicom", ""))]
     rejected += files_without_rows(mammograms, of_file)
     return archive_of("folder", root, images, lesions, rejected, positives=positives)
 
@@ -174,10 +163,10 @@ def _patient_of(name, pattern):
 # %% ../nbs/01c_folders.ipynb #a640b5c8
 def _status_of(name):
     "The status of the lesion in a file's name"
+    words = ["benign", "malignant"]
     if flag := re.search(r"is_(benign|malignant)_([01])", name):
-        other = dict(benign="malignant", malignant="benign")
-        return flag[1] if flag[2] == "1" else other[flag[1]]
-    found = [s for s in ("benign", "malignant") if s in name.lower()]
+        return words[(flag[1] == "malignant") == (flag[2] == "1")]
+    found = [s for s in words if s in name.lower()]
     return found[0] if len(found) == 1 else ""
 
 # %% ../nbs/01c_folders.ipynb #53c0a5d9
@@ -186,7 +175,7 @@ def pictures_and_outlines(
     endings=PICTURES    # of the files that are pictures
 ) -> tuple:             # sorted paths of the pictures, and of the masks
     "The pictures of a folder, and the masks among them, whose names end in `_mask`"
-    files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in endings)
+    files = sorted(p for p in Path(folder).rglob("*") if _has_ending(p, endings))
     masks = [p for p in files if p.stem.lower().endswith("_mask")]
     return sorted(set(files)-set(masks)), masks
 
@@ -211,7 +200,7 @@ def resized(
     img,          # (H,W) uint8
     size:int=128  # side of the result, in pixels
 ) -> np.ndarray:  # (size,size) uint8
-    "A picture at the size of a patch: shrunk by averaging, enlarged by interpolation"
+    "A picture at the size of a patch"
     (h, w), way = img.shape, Image.Resampling
     img = Image.fromarray(img.astype(np.float32))
     small = np.rint(img.resize((min(w, size), min(h, size)), way.BOX)).astype(np.uint8)
@@ -226,23 +215,21 @@ def without_specks(
     if n < 2: return inside, 0
     sizes = np.bincount(pieces[inside])
     small = inside & (sizes < sizes.max()/100)[pieces]
-    rows, cols = (np.flatnonzero((inside & ~small).any(axis=a)) for a in (1, 0))
-    gap = max(3, max(np.ptp(rows), np.ptp(cols))//20)
-    near = [slice(max(0, i[0]-gap), i[-1]+gap+1) for i in (rows, cols)]
-    small[tuple(near)] = False
+    large, = ndimage.find_objects((inside & ~small).astype(np.uint8))
+    gap = max(3, *((s.stop-s.start-1)//20 for s in large))
+    small[tuple(slice(max(0, s.start-gap), s.stop+gap) for s in large)] = False
     return inside & ~small, int(small.sum())
 
 # %% ../nbs/01c_folders.ipynb #26c6fae4
+INVERTED = ("it marks the border of its picture and not the middle: "
+            "inside and outside may be exchanged")
+
 def is_inverted(
     inside     # (H,W) bool: a mask
 ) -> bool:
     "Whether a mask marks the border of its picture and not all of it"
     border = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
     return bool(border.mean() > .9 and not inside.all())
-
-# %% ../nbs/01c_folders.ipynb #0utl1ne0
-INVERTED = ("it marks the border of its picture and not the middle: "
-            "inside and outside may be exchanged")
 
 # %% ../nbs/01c_folders.ipynb #92c9f5d6
 def _outline(mask, shape, size):
@@ -302,11 +289,12 @@ def _row_pictures(name, named, pictures):
     for n, word, row in named:
         lesion, theirs = row.get("id") or row["file"], find(word)
         meant.update(theirs)
-        several = f"may mean {len(theirs)} pictures: {', '.join(theirs)}"
-        why = several if theirs else f"names it, {NOT_THERE}"
         if len(theirs) == 1:
             found.append(dict(n=n, lesion=lesion, picture=theirs[0], row=row))
-        else: rejected.append(("image", lesion, word, f"row {n} of {name} {why}"))
+            continue
+        several = f"may mean {len(theirs)} pictures: {', '.join(theirs)}"
+        why = several if theirs else f"names it, {NOT_THERE}"
+        rejected.append(("image", lesion, word, f"row {n} of {name} {why}"))
     return found, rejected, meant
 
 # %% ../nbs/01c_folders.ipynb #1cf79234
@@ -316,10 +304,9 @@ def _without_repeats(name, found, key):
     for f in found: groups[f[key]].append(f)
     for same in groups.values():
         alike = all(f["row"] == same[0]["row"] for f in same)
-        numbers = ", ".join(str(f["n"]) for f in same)
-        word = "id" if key == "lesion" else key
-        differ = f"rows {numbers} of {name} give one {word} and differ"
-        why = f"row {same[0]['n']} of {name} is repeated" if alike else differ
+        numbers, word = ", ".join(str(f["n"]) for f in same), "id" if key == "lesion" else key
+        why = f"rows {numbers} of {name} give one {word} and differ"
+        if alike: why = f"row {same[0]['n']} of {name} is repeated"
         kept += same[:alike]
         rejected += [("image", f["lesion"], f["picture"], why) for f in same[alike:]]
     return kept, rejected
@@ -345,22 +332,18 @@ def _choice(row, columns, known, where, words):
 # %% ../nbs/01c_folders.ipynb #595e4e39
 def _row_labels(name, found, kind):
     "The columns that a row fills, or None; and rejections. Without `kind`, the row tells it"
-    row, lesion, picture = found["row"], found["lesion"], found["picture"]
-    where, wrong = (lesion, picture), ""
-    columns = ["status", "pathology"]
+    row, where = found["row"], (found["lesion"], found["picture"])
+    columns, kinds, odd_kind, wrong = ["status", "pathology"], kinds_of(kind), [], ""
     status, odd = _choice(row, columns, _STATUSES, where, "benign nor malignant")
     side, odd_side = _choice(row, ["laterality", "side"], _SIDES, where, "left nor right")
-    if status == "normal":
-        wrong = "calls it normal, and a folder of patches holds lesions"
+    if status == "normal": wrong = "calls it normal, and a folder of patches holds lesions"
     if not _word(row, "patient"): wrong = f"names no patient, and {BY_PATIENT}"
     if wrong: return None, [("image", *where, f"row {found['n']} of {name} {wrong}")]
-    if not set(columns) & set(row): status = _status_of(picture)
-    kinds, odd_kind = {k: k == kind for k in KINDS}, []
+    if not set(columns) & set(row): status = _status_of(where[1])
     if not kind: kinds, odd_kind = _row_kinds({c: _word(row, c) for c in row}, where)
     filled = dict(
-        patient=row["patient"], image=picture, lesion=lesion,
-        study=row.get("study", ""), status=status, laterality=side,
-        view=_word(row, "view").upper(), **kinds)
+        patient=row["patient"], image=where[1], lesion=where[0], study=row.get("study", ""),
+        status=status, laterality=side, view=_word(row, "view").upper(), **kinds)
     return filled, odd+odd_side+odd_kind
 
 # %% ../nbs/01c_folders.ipynb #83434712
@@ -384,19 +367,16 @@ def _labels_of_table(name, rows, pictures, kind):
     for f in sorted(found, key=lambda f: pictures.index(f["picture"])):
         filled, odd = _row_labels(name, f, kind)
         rejected += odd
-        more = {c: _word(f["row"], c) for c in own}
-        if filled: labels.append((f["picture"], filled, more))
+        if filled: labels.append((f["picture"], filled, {c: _word(f["row"], c) for c in own}))
     rejected += [("column", c, name, _TAKEN) for c in columns if c in _RESERVED]
     return labels, rejected+files_without_rows(pictures, meant, name)
 
 # %% ../nbs/01c_folders.ipynb #1bd941b2
-def _labels_of_names(pictures, pattern, kind):
-    "The same for a folder without a table: patient and status are in the files' names"
-    kinds, labels = {k: k == kind for k in KINDS}, []
-    for p in pictures:
-        patient, status = _patient_of(Path(p).name, pattern), _status_of(Path(p).name)
-        labels.append((p, dict(kinds, patient=patient, image=p, status=status), {}))
-    return labels
+def _labels_of_name(picture, pattern, kind):
+    "The same for a picture without a table: patient and status are in the file's name"
+    name = Path(picture).name
+    filled = dict(patient=_patient_of(name, pattern), image=picture, status=_status_of(name))
+    return picture, filled | kinds_of(kind), {}
 
 # %% ../nbs/01c_folders.ipynb #7ac00005
 _WHOLE = "-?(0|[1-9][0-9]{0,15})"
@@ -415,8 +395,7 @@ def _read_patch(root, picture, mask, size):
     except ValueError as e: return None, None, [("image", picture, picture, str(e))]
     if img.dtype != np.uint8:
         img = stretch(img.astype(np.float32), img.min(), img.max())
-    if not mask: return resized(img, size), None, []
-    outline, why = _outline(root/mask, img.shape, size)
+    outline, why = _outline(root/mask, img.shape, size) if mask else (None, "")
     kept = "the outline is used as it is"
     if outline is None: kept = "the patch is kept without an outline"
     rejected = [("mask", Path(mask).stem, mask, f"{why}; {kept}")] if why else []
@@ -425,8 +404,8 @@ def _read_patch(root, picture, mask, size):
 # %% ../nbs/01c_folders.ipynb #b9526cff
 def _stacked(outlines, size):
     "(N,S,S) outlines, with zeros for a patch that has none; None if no patch has one"
-    none = np.zeros((size, size), np.uint8)
     if all(o is None for o in outlines): return None
+    none = np.zeros((size, size), np.uint8)
     return np.stack([none if o is None else o for o in outlines])
 
 def _columns(rows): return {c: [r[c] for r in rows] for c in rows[0]}
@@ -441,11 +420,11 @@ def _patch_set(patches, size, kind, table, rejected):
     ps.rejected = rejections(rejected)
     lost, used = int((ps.rejected.what == "image").sum()), len(ps)
     counts = {"": used+lost, "_used": used, "_rejected": lost}
-    sums = {f"{w}{part}": n for w in ("images", "lesions") for part, n in counts.items()}
+    account = {f"{w}{part}": n for w in ("images", "lesions") for part, n in counts.items()}
     hashed = [ps.pixels, ps.rows.to_dict("list")]
     if outlines is not None: hashed.append(outlines)
     positives = kind if ps.rows[kind].all() else "mass" if ps.rows.mass.any() else "any"
-    account = dict(sums, normals=0, patients=len(ps.patients))
+    account |= dict(normals=0, patients=len(ps.patients))
     ps.info = dict(archive="patches", positives=positives,
                    fingerprint=fingerprint(*hashed), account=account)
     if table: ps.info["table"] = dict(file=table, columns=list(labels[0]))
@@ -460,8 +439,8 @@ def read_patches(
 ) -> PatchSet:
     "A folder of ready-made lesion patches, with the outlines and the labels that it has"
     root = existing_folder(data)
-    relative = lambda paths: [p.relative_to(root).as_posix() for p in paths]
-    pictures, masks = map(relative, pictures_and_outlines(root))
+    pictures, masks = ([p.relative_to(root).as_posix() for p in paths]
+                       for paths in pictures_and_outlines(root))
     if not pictures:
         why = f"the folder holds no picture ({', '.join(PICTURES)})."
         raise ParameterError(f"data={str(data)!r}: {why}")
@@ -471,7 +450,7 @@ def read_patches(
         why = f"is not needed, since {name} names the patients: leave it empty."
         raise ParameterError(f"pattern={pattern!r} {why}")
     if name: labels, rejected = _labels_of_table(name, rows, pictures, kind)
-    else: labels, rejected = _labels_of_names(pictures, pattern, kind), []
+    else: labels, rejected = [_labels_of_name(p, pattern, kind) for p in pictures], []
     patches = []
     for picture, *columns in labels:
         patch, outline, odd = _read_patch(root, picture, own.get(_stem(picture)), size)
@@ -480,6 +459,6 @@ def read_patches(
     rejected = with_suggestions(root, rejected+alone)
     if patches: return _patch_set(patches, size, kind, name, rejected)
     n, (_, id, _, why) = len(pictures), rejected[0]
-    none = f"None of the {n} pictures in {root} can"
-    if n == 1: none = f"The one picture in {root} cannot"
-    raise ValueError(f"{none} be used: {why.rstrip('.')} ({id}).")
+    none = f"None of the {n} pictures" if n > 1 else "The one picture"
+    can = "can" if n > 1 else "cannot"
+    raise ValueError(f"{none} in {root} {can} be used: {why.rstrip('.')} ({id}).")

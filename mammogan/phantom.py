@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FAT', 'DENSE', 'MUSCLE', 'FIBRES_MM', 'FINEST_MM', 'MEETING_MM', 'SOFTNESS', 'CONSPICUITY', 'MALIGNANT', 'MARKED',
            'HEADER', 'PHANTOM_VERSION', 'MACHINE', 'DESCRIBED', 'power_law_noise', 'radial_power', 'spectral_exponent',
-           'Breast', 'draw_breast', 'Projection', 'tissue', 'mass_profile', 'cluster_profile', 'Lesion', 'draw_lesions',
-           'mammogram', 'deal', 'spec_hash', 'write_client', 'write_phantoms', 'phantom_archive_path']
+           'Breast', 'Projection', 'mass_profile', 'cluster_profile', 'Lesion', 'mammogram', 'spec_hash',
+           'write_client', 'write_phantoms', 'phantom_folder', 'phantom_archive_path']
 
 # %% ../nbs/01a_phantom.ipynb #fe23b85e
 import hashlib, json
@@ -27,14 +27,14 @@ from .presets import check_spec, PHANTOM_KINDS, MARGINS, phantom_spec, PhantomSp
 
 # %% ../nbs/01a_phantom.ipynb #e87fe53f
 def power_law_noise(
-    shape:tuple,        # (rows, cols) of the result
-    pixel_mm:float,     # side of a pixel in mm
-    rng,                # draws the white noise
-    exponent:float=3.,  # power falls as 1/frequency^exponent
-    longest_mm:float=60.,  # structures larger than this get no more power
-    smooth_mm:float=0.,    # detail finer than this is removed
-    stretch:float=1.       # ratio of length along a row to length along a column
-) -> np.ndarray:           # (rows, cols) float32, mean 0, standard deviation 1
+    shape:tuple,          # (rows, cols)
+    pixel_mm:float,       # side of a pixel in mm
+    rng,                  # draws the white noise
+    exponent:float=3.,    # power falls as 1/frequency^exponent
+    longest_mm:float=60., # the largest structures
+    smooth_mm:float=0.,   # finer detail is removed
+    stretch:float=1.      # length along rows over that along columns
+) -> np.ndarray:          # (rows,cols) float32, mean 0, deviation 1
     "Gaussian noise with a power-law spectrum"
     size = [fft.next_fast_len(n, real=True) for n in shape]
     fy = fft.fftfreq(size[0], pixel_mm).astype(np.float32)[:, None]
@@ -49,28 +49,25 @@ def power_law_noise(
 
 # %% ../nbs/01a_phantom.ipynb #dd7df1af
 def radial_power(
-    img:np.ndarray,    # (N,N) grey levels
-    pixel_mm:float,    # side of a pixel in mm
-    bins:int=24        # rings, equally spaced in the logarithm of frequency
-) -> tuple:            # frequency of each ring in cycles/mm, and its mean power
-    "Power spectrum under a Hann window as a function of frequency alone"
+    img:np.ndarray, # (N,N) grey levels
+    pixel_mm:float  # side of a pixel in mm
+) -> tuple:         # frequency in cycles/mm, mean power
+    "Power under a Hann window in 24 rings, equally spaced in the logarithm of frequency"
     img = (img-img.mean())*np.outer(np.hanning(img.shape[0]), np.hanning(img.shape[1]))
     power = np.abs(fft.fft2(img))**2
     fy, fx = (fft.fftfreq(n, pixel_mm) for n in img.shape)
     f = np.hypot(fy[:, None], fx[None])
-    edges = np.geomspace(2/(min(img.shape)*pixel_mm), .5/pixel_mm, bins+1)
-    ring = np.digitize(f, edges)
-    rings = [ring == i for i in range(1, bins+1) if (ring == i).any()]
-    mean = lambda values: np.array([values[r].mean() for r in rings])
-    return mean(f), mean(power)
+    ring = np.digitize(f, np.geomspace(2/(min(img.shape)*pixel_mm), .5/pixel_mm, 25))
+    rings = [ring == i for i in range(1, 25) if (ring == i).any()]
+    return tuple(np.array([values[r].mean() for r in rings]) for values in (f, power))
 
 # %% ../nbs/01a_phantom.ipynb #bb596639
 def spectral_exponent(
     img:np.ndarray,      # (N,N) grey levels
     pixel_mm:float,      # side of a pixel in mm
-    band:tuple=(.05, 1.) # frequencies to fit between, cycles/mm
-) -> float:              # the exponent beta of power = c/frequency^beta
-    "The slope of a straight line through the logarithms of power and frequency"
+    band:tuple=(.05, 1.) # limits of the fit, cycles/mm
+) -> float:              # beta of power = c/frequency^beta
+    "The exponent of a spectrum: a line through the logarithms of power and frequency"
     f, power = radial_power(img, pixel_mm)
     use = (f > band[0]) & (f < band[1])
     return float(-np.polyfit(np.log(f[use]), np.log(power[use]), 1)[0])
@@ -79,18 +76,15 @@ def spectral_exponent(
 @dataclass(frozen=True)
 class Breast:
     "The anatomy that both views of a breast share"
-    depth_mm:float      # from chest wall to nipple
-    half_mm:float       # half its height along the chest wall
-    axilla_mm:float     # distance of the skin from the chest wall at the top of an MLO view
-    pectoral_mm:tuple   # width at the top and length of the pectoral muscle in an MLO view
-    squareness:float    # 2 is an ellipse, more is fuller
-    density:float       # share of dense tissue, 0 to 1
+    depth_mm:float    # from chest wall to nipple
+    half_mm:float     # half its height at the chest wall
+    axilla_mm:float   # from chest wall to skin at the top, MLO
+    pectoral_mm:tuple # width and length of the muscle, MLO
+    squareness:float  # 2 is an ellipse, more is fuller
+    density:float     # share of dense tissue, 0 to 1
 
 # %% ../nbs/01a_phantom.ipynb #a35a2f50
-def draw_breast(
-    spec:PhantomSpec,  # limits of the density
-    rng                # decides the rest
-) -> Breast:
+def _draw_breast(spec, rng):
     "A random compressed breast on a detector of 24 by 30 cm"
     draw = lambda *limits: float(rng.uniform(*limits))
     return Breast(
@@ -104,16 +98,16 @@ def _enlarge(img, shape):
     return np.array(Image.fromarray(img).resize(shape[::-1], Image.BICUBIC))
 
 def _grid(spec, pixel_mm):
-    "(rows, cols) of an image on a grid of other pixels"
+    "(rows, cols) of an image with other pixels"
     return tuple(round(n*spec.pixel_mm/pixel_mm) for n in (spec.rows, spec.cols))
 
 # %% ../nbs/01a_phantom.ipynb #70971995
 @dataclass(frozen=True)
 class Projection:
     "A breast in one view, with the chest wall on the left"
-    spec:PhantomSpec  # size of the image, and how it looks
-    breast:Breast     # whose breast
-    view:str          # "CC" or "MLO"
+    spec:PhantomSpec # size and look of the image
+    breast:Breast    # whose breast
+    view:str         # "CC" or "MLO"
 
     @property
     def middle_mm(self):
@@ -121,13 +115,13 @@ class Projection:
         return self.spec.rows*self.spec.pixel_mm*(.5 if self.view == "CC" else .58)
 
     def skin(self,
-        y,               # (n,) heights in mm from the top of the image
-        height_mm:float  # height of the image in mm
-    ):                   # (n,) distance from chest wall to skin in mm
+        y,              # (n,) heights in mm from the top
+        height_mm:float # of the image
+    ):                  # (n,) mm from chest wall to skin
         "The outline of the breast"
-        b, p, low = self.breast, self.breast.squareness, .5*height_mm
+        b, p = self.breast, self.breast.squareness
         ellipse = lambda r: b.depth_mm*np.clip(1-r**p, 0, None)**(1/p)
-        if self.view == "CC": return ellipse(np.abs((y-low)/b.half_mm))
+        if self.view == "CC": return ellipse(np.abs((y-.5*height_mm)/b.half_mm))
         nipple = .6*height_mm
         below = ellipse(np.clip((y-nipple)/(.85*b.half_mm), 0, None))
         rise = np.cos(np.pi/2*np.clip((nipple-y)/nipple, 0, 1))**1.3
@@ -136,8 +130,8 @@ class Projection:
 # %% ../nbs/01a_phantom.ipynb #9dd17a21
 @patch
 def mask(self:Projection,
-    pixel_mm:float  # side of a pixel of the result
-):                  # (rows,cols) bool
+    pixel_mm:float # side of a pixel of the result
+):                 # (rows,cols) bool
     "Which pixels show breast"
     rows, cols = _grid(self.spec, pixel_mm)
     skin = self.skin(np.arange(rows)*pixel_mm, rows*pixel_mm)
@@ -150,7 +144,7 @@ def depth(self:Projection):
     return ndimage.distance_transform_edt(inside)[1:-1, 1:].astype(np.float32)
 
 # %% ../nbs/01a_phantom.ipynb #90de7d5e
-FAT, DENSE, MUSCLE = 1050., 600., 1200.    # fat, and what dense tissue and muscle add to it
+FAT, DENSE, MUSCLE = 1050., 600., 1200.    # fat, and what dense tissue and muscle add
 
 def _with_muscle(img, breast, x, y):
     "Grey levels with the pectoral muscle of an MLO view; `x` and `y` in mm"
@@ -161,16 +155,15 @@ def _with_muscle(img, breast, x, y):
 
 # %% ../nbs/01a_phantom.ipynb #05600956
 def _lines(noise, pixel_mm, width_mm):
-    "Lines along the zero crossings of smooth noise, 1 in the middle; at least 0.8 pixels wide"
+    "Lines along the zero crossings of smooth noise, at least 0.8 pixels wide"
     width = np.float32(max(width_mm, .8*pixel_mm))
     slope = np.hypot(*np.gradient(noise, pixel_mm))
     return np.exp(-(noise/(width*slope+np.float32(1e-3)))**2)
 
 # %% ../nbs/01a_phantom.ipynb #b4d38e14
 FIBRES_MM, FINEST_MM = .42, .14    # finest pixels of fibres and of tissue, in mm
-MEETING_MM = 60.                   # where fibres meet, in mm in front of the nipple
+MEETING_MM = 60.                   # from the nipple to where fibres meet
 
-# %% ../nbs/01a_phantom.ipynb #402d046d
 def _fibre_places(projection, pixel_mm, rng, bend=4.):
     "Where each pixel is on a sheet of straight fibres: across and along, in mm"
     shape, coarse = (_grid(projection.spec, mm) for mm in (pixel_mm, 2.24))
@@ -202,11 +195,8 @@ def _fibres(projection, rng):
     return ndimage.map_coordinates(sheet, (across/mm, along/mm), order=1, mode="nearest")
 
 # %% ../nbs/01a_phantom.ipynb #b8f05ad4
-def tissue(
-    projection:Projection,  # whose tissue
-    rng                     # decides lobes, grain and fibres
-):                          # (rows,cols) float32 grey levels, outside not yet removed
-    "Fat, dense tissue in lobes, _fibres, and the pectoral muscle"
+def _tissue(projection, rng):
+    "Fat, dense tissue in lobes, fibres, and the pectoral muscle; (rows,cols) float32"
     full, breast = projection.spec, projection.breast
     needed = round((breast.depth_mm+3)/full.pixel_mm)    # up to the nipple
     spec = replace(full, cols=min(full.cols, needed))
@@ -225,6 +215,8 @@ def tissue(
     return np.pad(img, ((0, 0), (0, full.cols-spec.cols)), mode="edge")
 
 # %% ../nbs/01a_phantom.ipynb #69d14bcc
+SOFTNESS = dict(well_defined=.06, ill_defined=.2, spiculated=.14)    # margin width / radius
+
 def _spicules(rho, angle, radius, rng):
     "Strands, from 0 to 1, in polar coordinates from the centre; the margin is at `rho` 1"
     out = np.zeros_like(rho)
@@ -235,15 +227,12 @@ def _spicules(rho, angle, radius, rng):
         out = np.maximum(out, .75*(np.exp(-(away/max(.7, .05*radius))**2)*fading))
     return out
 
-# %% ../nbs/01a_phantom.ipynb #4a9fd201
-SOFTNESS = dict(well_defined=.06, ill_defined=.2, spiculated=.14)    # margin width / radius
-
 # %% ../nbs/01a_phantom.ipynb #588841db
 def mass_profile(
-    diameter:float,  # diameter in pixels
-    margin:str,      # "well_defined", "ill_defined" or "spiculated"
-    rng              # decides the shape
-):                   # (n,n) float32 from 0 to 1, the mass in the middle
+    diameter:float, # in pixels
+    margin:str,     # one of `SOFTNESS`
+    rng             # decides the shape
+):                  # (n,n) float32 from 0 to 1
     "The shape of a mass, as a profile of relative contrast"
     radius = diameter/2
     reach = int(np.ceil(radius*(1.9 if margin == "spiculated" else 1.6)))+1
@@ -262,10 +251,10 @@ def mass_profile(
 
 # %% ../nbs/01a_phantom.ipynb #e2ca75a6
 def cluster_profile(
-    diameter:float,  # diameter of the cluster in pixels
-    pixel_mm:float,  # side of a pixel in mm
-    rng              # decides number, size, place and brightness of the specks
-):                   # (n,n) float32 from 0 to 1, the cluster in the middle
+    diameter:float, # in pixels
+    pixel_mm:float, # side of a pixel in mm
+    rng             # decides the specks
+):                  # (n,n) float32 from 0 to 1
     "The specks of a calcification cluster, as a profile of relative contrast"
     reach = int(np.ceil(diameter/2))+3
     y, x = np.mgrid[:2*reach+1, :2*reach+1]
@@ -279,28 +268,25 @@ def cluster_profile(
         out = np.maximum(out, speck*min(1, (size/blur)**2*1.6))
     return out
 
-# %% ../nbs/01a_phantom.ipynb #f7bcf994
+# %% ../nbs/01a_phantom.ipynb #09c87abf
 CONSPICUITY = ("Very_subtle", "Subtle", "Obvious")
 
-# %% ../nbs/01a_phantom.ipynb #09c87abf
 @dataclass(frozen=True)
 class Lesion:
     "A lesion of a breast, in all views"
-    number:int         # counts the lesions of a breast from 1
-    kind:str           # "mass", "calcification" or "mass with calcification"
-    margin:str         # margin of the mass; "" for a calcification cluster
-    diameter_mm:float  # diameter in mm
-    strength:float     # 0 (as faint as the spec allows) to 1 (as strong)
-    malignant:bool     # the result of the biopsy
-    places:tuple = ()  # ((view, x in mm from the chest wall, y in mm from the top), ...)
+    number:int        # in its breast, from 1
+    kind:str          # one of `PHANTOM_KINDS`
+    margin:str        # of the mass; "" for calcifications
+    diameter_mm:float # diameter in mm
+    strength:float    # 0 (faintest) to 1
+    malignant:bool    # the result of the biopsy
+    places:tuple = () # (view, x from the chest wall, y from the top) in mm, of each view
 
     @property
-    def conspicuity(self):
-        return CONSPICUITY[min(2, int(3*self.strength))]
+    def conspicuity(self): return CONSPICUITY[min(2, int(3*self.strength))]
 
     @property
-    def reach_mm(self):
-        return self.diameter_mm*(.85 if self.margin == "spiculated" else .65)
+    def reach_mm(self): return self.diameter_mm*(.85 if self.margin == "spiculated" else .65)
 
 # %% ../nbs/01a_phantom.ipynb #8554e4b6
 MALIGNANT = dict(well_defined=.15, ill_defined=.55, spiculated=.92)    # share of masses
@@ -317,7 +303,7 @@ def _draw_lesion(spec, kind, number, rng):
 
 # %% ../nbs/01a_phantom.ipynb #901e2a81
 def _fits(place, depth, taken):
-    "Whether a lesion fits into a view, given the depth under the skin and the places taken"
+    "Whether a lesion fits into a view of this `depth`, clear of the places `taken`"
     x, y, reach = place
     rows, cols = depth.shape
     if not reach+2 <= x < cols-reach-2 or not reach+2 <= y < rows-reach-2: return False
@@ -337,17 +323,10 @@ def _placed(lesion, breast, depths, taken, rng):
         if not all(_fits(at[v], depths[v], taken[v]) for v in depths): continue
         for v in depths: taken[v].append(at[v])
         return replace(lesion, places=tuple((v, x, y) for v, (x, y, _) in at.items()))
-    why = "lower PhantomSpec.lesions_per_breast."
-    raise ParameterError(f"A lesion found no place in a breast: {why}")
+    raise ParameterError("A lesion found no place in a breast: lower PhantomSpec.lesions_per_breast.")
 
-# %% ../nbs/01a_phantom.ipynb #1da1f3fc
-def draw_lesions(
-    spec:PhantomSpec,  # properties of lesions
-    breast:Breast,     # where they go
-    kinds:list,        # a kind for each lesion
-    rng                # decides the rest
-) -> list:             # of `Lesion`, placed
-    "The lesions of a breast"
+def _draw_lesions(spec, breast, kinds, rng):
+    "The lesions of a breast, one of each of `kinds`"
     depths = {v: Projection(spec, breast, v).depth() for v in spec.views}
     taken, lesions = {v: [] for v in spec.views}, []
     for number, kind in enumerate(kinds, 1):
@@ -368,39 +347,39 @@ def _lesion_profile(spec, lesion, rng):
     added = grey(spec.mass_contrast)*mass
     if lesion.kind == "mass with calcification":
         specks = cluster_profile(.6*diameter, spec.pixel_mm, rng)
-        inner = (len(mass)-len(specks))//2
-        inner = slice(inner, inner+len(specks))
+        edge = (len(mass)-len(specks))//2
+        inner = slice(edge, edge+len(specks))
         added[inner, inner] += bright*specks
     return added, mass > .15
 
 # %% ../nbs/01a_phantom.ipynb #75705f6c
 def _add_lesion(img, spec, lesion, view, rng):
-    "Add a lesion to `img`, in place; its box (x1, y1, x2, y2) in pixels, inclusive"
+    "Add a lesion to `img`, in place; its box (x1, y1, x2, y2) in pixels"
     place = next((x, y) for v, x, y in lesion.places if v == view)
     added, part = _lesion_profile(spec, lesion, rng)
     left, top = (round(mm/spec.pixel_mm)-len(added)//2 for mm in place)
     seen = img[max(0, top):top+len(added), max(0, left):left+len(added)]
     y, x = max(0, -top), max(0, -left)
     seen += added[y:y+len(seen), x:x+seen.shape[1]]
-    ys, xs = (np.flatnonzero(part.any(a)) for a in (1, 0))
-    return left+int(xs[0]), top+int(ys[0]), left+int(xs[-1]), top+int(ys[-1])
+    (rows, cols), = ndimage.find_objects(part.astype(np.uint8))
+    return left+cols.start, top+rows.start, left+cols.stop-1, top+rows.stop-1
 
 # %% ../nbs/01a_phantom.ipynb #6cb416d9
 def _thickness(projection):
-    "The relative thickness of the compressed breast: 1 deep inside, 0.35 at the skin"
+    "Relative thickness of the compressed breast: 1 deep inside, 0.35 at the skin"
     depth = _enlarge(projection.depth(), _grid(projection.spec, .56))
     thin = .35+.65*np.sqrt(1-(1-np.clip(depth/22, 0, 1))**2)
     return _enlarge(thin, (projection.spec.rows, projection.spec.cols))
 
 # %% ../nbs/01a_phantom.ipynb #bc5d6b83
 def mammogram(
-    projection:Projection,  # a breast in one view
-    lesions:list,           # of `Lesion`, placed in it
-    side:str,               # "L" or "R"
-    rng                     # decides texture, shapes and noise
-) -> tuple:                 # (rows,cols) uint16, and a box (x1, y1, x2, y2) for each lesion
-    "One simulated mammogram and the boxes of its lesions"
-    spec, img = projection.spec, tissue(projection, rng)
+    projection:Projection, # a breast in one view
+    lesions:list,          # of `Lesion`, placed in it
+    side:str,              # "L" or "R"
+    rng                    # decides texture, shapes and noise
+) -> tuple:                # (rows,cols) uint16; a box (x1, y1, x2, y2) per lesion
+    "A simulated mammogram and the boxes of its lesions"
+    spec, img = projection.spec, _tissue(projection, rng)
     boxes = [_add_lesion(img, spec, l, projection.view, rng) for l in lesions]
     img *= _thickness(projection)
     noise = rng.standard_normal(img.shape, dtype=np.float32)
@@ -423,11 +402,8 @@ def _deck(values, shares, n, rng):
     return [cards[i] for i in rng.permutation(n)]
 
 # %% ../nbs/01a_phantom.ipynb #73975e98
-def deal(
-    spec:PhantomSpec,  # how many women, breasts and lesions
-    seed:int=0         # shuffles the decks
-) -> list:             # (client id, {side: [kind, ...]}) for each woman
-    "Decide which woman has which lesions in which breast"
+def _deal(spec, seed=0):
+    "Which woman has which lesions in which breast: (client id, {side: [kind, ...]}) of each"
     draw, (low, high) = partial(seeded_rng, seed, "phantom"), spec.lesions_per_breast
     women, several = spec.patients, high-low+1
     shares = [spec.lesion_free]+[(1-spec.lesion_free)/several]*several
@@ -436,11 +412,9 @@ def deal(
     kinds = iter(_deck(PHANTOM_KINDS, spec.kinds, sum(counts), draw("lesion kinds")))
     sides = [["L", "R"]]*women
     if spec.breasts == 1: sides = _deck([["L"], ["R"]], [.5, .5], women, draw("sides"))
-    n, dealt = iter(counts), []
-    for i, side in enumerate(sides, 1):
-        lesions = {s: [next(kinds) for _ in range(next(n))] for s in side}
-        dealt.append((f"demd{i}", lesions))
-    return dealt
+    n = iter(counts)
+    return [(f"demd{i}", {s: [next(kinds) for _ in range(next(n))] for s in side})
+            for i, side in enumerate(sides, 1)]
 
 # %% ../nbs/01a_phantom.ipynb #492efe97
 MARKED = "simulated mammogram, mammogan phantom"
@@ -503,8 +477,11 @@ def _uid(spec, seed, *what):
     return str(generate_uid(entropy_srcs=[spec_hash(spec), str(seed), *map(str, what)]))
 
 # %% ../nbs/01a_phantom.ipynb #489dd6cb
+MACHINE = "HOLOGIC Lorad Selenia"
+DESCRIBED = {"mass": "MA", "calcification": "CA", "mass with calcification": "MC"}
+
 def _mark(lesion, box, mark_id):
-    "A radiologist's _mark, as OMI-DB writes it"
+    "A radiologist's mark, as OMI-DB writes it"
     x1, y1, x2, y2 = box
     numbers = dict(
         MarkID=mark_id, LesionID=lesion.number, LinkedNBSSLesionNumber=lesion.number,
@@ -515,26 +492,20 @@ def _mark(lesion, box, mark_id):
     out |= dict(Mass=1, MassClassification=lesion.margin)
     return out if lesion.kind == "mass" else out | dict(WithCalcification="WithCalcification")
 
-MACHINE = "HOLOGIC Lorad Selenia"
-DESCRIBED = {"mass": "MA", "calcification": "CA", "mass with calcification": "MC"}
-
-# %% ../nbs/01a_phantom.ipynb #b31fb4b2
+# %% ../nbs/01a_phantom.ipynb #8e05dc97
 def _opinion(lesions):
     if any(l.malignant for l in lesions): return "Malignant"
     return "Benign" if lesions else "Normal"
 
-# %% ../nbs/01a_phantom.ipynb #8e05dc97
 def _nbss(lesions, episode, date):
     "A woman's screening episode, as OMI-DB writes it"
     day = f"{date[:4]}-{date[4:6]}-{date[6:]}"
     opinions = {s: _opinion(found) for s, found in lesions.items()}
-    of = lambda side: opinions.get(side, "Normal")
-    both = dict(left_opinion=of("L"), right_opinion=of("R"))
-    opinion = lambda o: dict(DateTaken=day, Opinion=f"R{o[0]}", EquipmentMakeModel=MACHINE)
-    seen, action = {s: opinion(o) for s, o in opinions.items()}, "RR"
-    if "Malignant" in opinions.values(): action = "ST"
-    out = dict(EpisodeType="F", EpisodeAction=action, EpisodeOpenedDate=day,
-               EpisodeIsClosed="Y", SCREENING=seen | both)
+    both = {f"{name}_opinion": opinions.get(s, "Normal") for name, s in dict(left="L", right="R").items()}
+    seen = {s: dict(DateTaken=day, Opinion=f"R{o[0]}", EquipmentMakeModel=MACHINE)
+            for s, o in opinions.items()}
+    out = dict(EpisodeType="F", EpisodeAction="ST" if "Malignant" in opinions.values() else "RR",
+               EpisodeOpenedDate=day, EpisodeIsClosed="Y", SCREENING=seen | both)
     if not any(lesions.values()): return {episode: out}
     def _each(about):
         return {s: {str(l.number): about(l) for l in found} for s, found in lesions.items() if found}
@@ -554,21 +525,22 @@ def _write_image(folder, pixels, tags):
 
 # %% ../nbs/01a_phantom.ipynb #59aacc5c
 def write_client(
-    woman:tuple,       # (client id, {side: kinds of its lesions}), from `deal`
-    folder:Path,       # the archive's folder
-    spec:PhantomSpec,  # how mammograms look
-    seed:int           # the archive's seed
+    woman:tuple,      # her id, and the kinds of lesions by side
+    folder:Path,      # the archive's folder
+    spec:PhantomSpec, # how mammograms look
+    seed:int          # the archive's seed
 ):
     "Simulate one woman's mammograms and write her part of the archive"
     client, breasts = woman
     name = partial(_uid, spec, seed, client)
     draw = partial(seeded_rng, seed, "phantom", client)
     study, series, found, images = name("study"), name("series"), {}, {}
-    date, episode = _date_and_episode(draw("date"))
-    data = folder/"data"/client
+    day, data = draw("date"), folder/"data"/client
+    date = f"{day.integers(2010, 2020)}{day.integers(1, 13):02}{day.integers(1, 29):02}"
+    episode = str(day.integers(1000, 10000))
     for side, kinds in breasts.items():
-        breast = draw_breast(spec, draw(side, "breast"))
-        lesions = found[side] = draw_lesions(spec, breast, kinds, draw(side, "lesions"))
+        breast = _draw_breast(spec, draw(side, "breast"))
+        lesions = found[side] = _draw_lesions(spec, breast, kinds, draw(side, "lesions"))
         for view in spec.views:
             seen, image = Projection(spec, breast, view), name(side, view)
             pixels, boxes = mammogram(seen, lesions, side, draw(side, view))
@@ -582,37 +554,38 @@ def write_client(
     write_json(data/f"imagedb_{client}.json", dict(Site="phantom", STUDIES=studies))
     write_json(data/f"nbss_{client}.json", _nbss(found, episode, date))
 
-# %% ../nbs/01a_phantom.ipynb #5e6c6a67
-def _date_and_episode(rng):
-    date = f"{rng.integers(2010, 2020)}{rng.integers(1, 13):02}{rng.integers(1, 29):02}"
-    return date, str(rng.integers(1000, 10000))
-
 # %% ../nbs/01a_phantom.ipynb #df11edf3
 def write_phantoms(
-    folder,            # where the archive goes; must not exist yet
-    spec:PhantomSpec,  # what it holds
-    seed:int=0,        # every random draw follows from it
-    workers:int=1      # processes to share the work; the result does not depend on it
-) -> Path:             # the folder
+    folder,           # of the archive; must not exist yet
+    spec:PhantomSpec, # what it holds
+    seed:int=0,       # of every random draw
+    workers:int=1     # processes; the result is the same
+) -> Path:            # the folder
     "Write an archive of simulated mammograms in the folder layout of OMI-DB"
     folder, spec = Path(folder), check_spec(spec)
     if folder.exists():
-        why = "exists already. Give another folder, or remove this one first."
-        raise ParameterError(f"{folder} {why}")
+        raise ParameterError(f"{folder} exists already. Give another folder, or remove this one first.")
     with new_folder(folder) as new:
         write = partial(write_client, folder=new, spec=spec, seed=int(seed))
-        pmap(write, deal(spec, seed), workers=workers, desc="phantoms")
+        pmap(write, _deal(spec, seed), workers=workers, desc="phantoms")
         about = dict(what=MARKED, version=PHANTOM_VERSION, seed=int(seed))
         write_json(new/"phantom.json", dict(about, spec=asdict(spec)))
     return folder
 
 # %% ../nbs/01a_phantom.ipynb #8fb21b1b
+def phantom_folder(
+    name:str, # "smoke", "demo" or "paper"
+    seed:int  # of every random draw
+) -> Path:
+    "Where the archive of a named spec is kept"
+    return home()/"phantoms"/f"{name}-{spec_hash(phantom_spec(name))}-seed{int(seed)}"
+
 def phantom_archive_path(
-    name:str="demo",  # "smoke", "demo" or "paper"
-    seed:int=0,       # every random draw follows from it
-    workers:int=1     # processes to share the work, if it has to be done
-) -> Path:            # the archive's folder, under `home()/"phantoms"`
+    name:str="demo", # "smoke", "demo" or "paper"
+    seed:int=0,      # of every random draw
+    workers:int=1    # processes that write it
+) -> Path:           # from `phantom_folder`
     "The archive of a named spec, written first if it is not there"
-    spec = phantom_spec(name)
-    folder = home()/"phantoms"/f"{name}-{spec_hash(spec)}-seed{int(seed)}"
-    return folder if folder.exists() else write_phantoms(folder, spec, seed, workers)
+    folder = phantom_folder(name, seed)
+    if not folder.exists(): write_phantoms(folder, phantom_spec(name), seed, workers)
+    return folder
