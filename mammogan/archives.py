@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['READERS', 'NO_STATUS', 'LEFT_OUT', 'NOT_KNOWN', 'PAPER_SELECTION', 'reader', 'table', 'kinds_of', 'archive_of',
-           'read_omidb', 'simulated_delivery', 'read_omidb_xls', 'select', 'funnel']
+           'refuse_folder', 'read_omidb', 'simulated_delivery', 'read_omidb_xls', 'select', 'funnel']
 
 # %% ../nbs/01b_archives.ipynb #34ebb8fa
 import json, re
@@ -28,7 +28,7 @@ from .tables import (
 READERS = {}
 
 def reader(
-    name:str    # what users give as `source`
+    name:str # what users give as `source`
 ):
     "Register a function `data -> Archive` as the reader of an archive"
     def register(f): # the reader
@@ -38,32 +38,41 @@ def reader(
 
 # %% ../nbs/01b_archives.ipynb #d8b71025
 def table(
-    rows,      # dicts with `id` and any of `columns`
-    columns    # `IMAGE_COLUMNS` or `LESION_COLUMNS`
+    rows,   # dicts with `id` and any of `columns`
+    columns # `IMAGE_COLUMNS` or `LESION_COLUMNS`
 ) -> pd.DataFrame:
     "A table of images or of lesions, indexed by id"
     rows = [{k: printable(v) for k, v in r.items()} for r in rows]
     return pd.DataFrame(rows, columns=["id", *columns]).set_index("id")
 
 def kinds_of(
-    *kinds:str    # the kinds that a lesion has
-) -> dict:        # a bool for each of `KINDS`
+    *kinds:str # that a lesion has
+) -> dict:     # a bool for each of `KINDS`
     "The kinds of a lesion, as columns"
     return {k: k in kinds for k in KINDS}
 
 # %% ../nbs/01b_archives.ipynb #71c93541
 def archive_of(
-    name:str,     # the archive's name
-    root:Path,    # its folder
-    images,       # dicts with an id and any of `IMAGE_COLUMNS`
-    lesions,      # dicts with an id and any of `LESION_COLUMNS`
-    rejected,     # rejections; a missing file gets a suggestion
-    **options     # other fields of `Archive`
+    name:str,  # the archive's name
+    root:Path, # its folder
+    images,    # dicts with an id and any of `IMAGE_COLUMNS`
+    lesions,   # dicts with an id and any of `LESION_COLUMNS`
+    rejected,  # rejections; a missing file gets a suggestion
+    found=(),  # files on disk, rejected without an image
+    **options  # other fields of `Archive`
 ) -> Archive:
     "An archive whose files `open_picture` can read"
-    tables = table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS)
+    rejected = rejected+files_without_rows(found, [i["file"] for i in images])
     rejected = rejections(with_suggestions(root, rejected))
+    tables = table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS)
     return Archive(name, root, *tables, open_picture, rejected, **options)
+
+def refuse_folder(
+    data,   # the folder that the user gave
+    why:str # what it is not, or lacks
+):
+    "Stop, because a folder is not what it should be"
+    raise ParameterError(f"data={str(data)!r}: {why}")
 
 # %% ../nbs/01b_archives.ipynb #42466dcc
 _tags = dict(
@@ -73,7 +82,7 @@ _tags = dict(
 def _value(header, tag): return (header.get(tag, {}).get("Value") or [None])[0]
 
 def _header_columns(header):
-    "The columns of a table of images that a DICOM header in JSON fills"
+    "A DICOM header in JSON as columns of a table of images"
     found = {name: _value(header, tag) for name, tag in _tags.items()}
     code = _value(header, "00540220") or {}
     view = found["view"] or _VIEWS.get(str(_value(code, "00080100")))
@@ -87,7 +96,7 @@ _kind_flags = dict(
 def _plain_name(name): return re.sub(r"[\W_]", "", str(name)).lower()
 
 def _mark_columns(mark):
-    "Box and kinds of a lesion, from a mark of imagedb or a row of a sheet"
+    "Box and kinds of a lesion, from a mark or a row of a sheet"
     mark = {_plain_name(k): v for k, v in mark.items()}
     kinds = {k: any(is_set(mark.get(f, "")) for f in flags) for k, flags in _kind_flags.items()}
     return {**{c: corner(mark.get(c)) for c in BOX}, **kinds}
@@ -104,13 +113,13 @@ def _inside(found, *keys):
     return found
 
 def _worst(opinions):
-    "Malignant before benign before normal; empty when no opinion is conclusive"
+    "The worst conclusive opinion, or empty"
     words = {str(o).strip().lower() for o in opinions}
     return next((status for status, known in _opinions.items() if words & known), "")
 
 # %% ../nbs/01b_archives.ipynb #63694588
 def _lesion_status(nbss, episode, laterality, linked=""):
-    "A lesion's status in its client's record, or empty; `linked` are its numbers, as in `1,2`"
+    "A lesion's status in its client's record; `linked` are its numbers, `1,2`"
     events = nbss.get(str(episode))
     side = dict(L="left_opinion", R="right_opinion").get(str(laterality))
     if not isinstance(events, dict): return ""
@@ -130,24 +139,16 @@ LEFT_OUT = "its image was left out"    # the reason of a lesion
 # %% ../nbs/01b_archives.ipynb #b263a8e7
 @dataclass
 class _Client:
-    "A client's files, and the rows that they become"
-    folder:Path      # of the client's JSON files
-    there:dict       # the client's images on disk, from `files_by_name`
+    "A client's files and rows"
+    folder:Path # of the client's JSON files
+    there:dict  # its images on disk, from `files_by_name`
     nbss:dict = field(default_factory=dict)
     images:list = field(default_factory=list)
     lesions:list = field(default_factory=list)
     rejected:list = field(default_factory=list)
-    named:list = field(default_factory=list)    # the files of all images that are listed
 
     def reject(self, *row): self.rejected.append(row)
 
-    def read(self,
-        kind    # `imagedb` or `nbss`
-    ) -> dict:
-        "One of the client's own two files"
-        return _json_object(self.folder/f"{kind}_{self.folder.name}.json", once=True)
-
-# %% ../nbs/01b_archives.ipynb #ec792ed4
 def _json_object(path, once=False):
     if not (file := in_any_case(path)): raise ValueError(f"{path} is missing.")
     if isinstance(found := read_json(file, once), dict): return found
@@ -155,7 +156,6 @@ def _json_object(path, once=False):
 
 # %% ../nbs/01b_archives.ipynb #2fadb1aa
 def _image_header(data, image):
-    "The columns of an image's header"
     files = [f for end in (".json", ".dcm.json") if (f := in_any_case(data/f"{image}{end}"))]
     if not files:
         missing = f"{data}/{image}.json, the image's header, is not there"
@@ -168,7 +168,7 @@ _numbers = ("tube_current", "magnification", "pixel_mm")
 
 # %% ../nbs/01b_archives.ipynb #269c7cb2
 def _header_of(client, study, image, file):
-    "An image's header, without values that make no sense"
+    "An image's header, without senseless values"
     try: header = _image_header(client.folder/study, image)
     except ValueError as e:
         client.reject("header", image, file, str(e))
@@ -184,19 +184,16 @@ def _header_of(client, study, image, file):
 
 # %% ../nbs/01b_archives.ipynb #25df32e6
 def _marks(found):
-    "The marks of an image; anything that is not a mark is a lesion at an unknown place"
-    if not found: return {}
-    if not isinstance(found, (dict, list)): found = [found]
+    "The marks of an image; anything else is a lesion at an unknown place"
+    if not isinstance(found, (dict, list)): found = [found] if found else {}
     if isinstance(found, list): found = dict(enumerate(found))
     return {k: m if isinstance(m, dict) else {} for k, m in found.items()}
 
 # %% ../nbs/01b_archives.ipynb #5c79f422
 def _add_image(client, study, episode, image, marks):
-    "Add an image and its marks to the client's rows"
     name = client.folder.name
     file = f"images/{name}/{study}/{image}.dcm"
     there = file_of(client.there, file)
-    client.named.append(there or file)
     if not there:
         client.reject("image", image, file, f"listed in imagedb, {NOT_THERE}")
         for k in marks: client.reject("lesion", f"{image}/{k}", file, LEFT_OUT)
@@ -211,7 +208,7 @@ def _add_image(client, study, episode, image, marks):
 
 # %% ../nbs/01b_archives.ipynb #82a4c447
 def _add_study(client, study, found):
-    "Add the images of a study; report an episode that the record does not have"
+    "Add the images of a study; report an unknown episode"
     name, known = client.folder.name, len(client.lesions)
     if not isinstance(found, dict):
         client.reject("study", study, f"data/{name}", "imagedb lists no series in it")
@@ -228,26 +225,25 @@ def _add_study(client, study, found):
 
 # %% ../nbs/01b_archives.ipynb #812cf589
 def _read_client(job):
-    "A client's rows; `job` is the data folder, the client's name, and its images on disk"
+    "The rows of a job: data folder, client's name, its images on disk"
     data, name, there = job
-    client = _Client(data/name, there)
+    client, record = _Client(data/name, there), f"nbss_{name}.json"
     try:
-        studies = client.read("imagedb").get("STUDIES")
+        studies = _json_object(data/name/f"imagedb_{name}.json", once=True).get("STUDIES")
         if not isinstance(studies, dict): raise ValueError("it lists no STUDIES.")
     except ValueError as e:
         client.reject("client", name, f"data/{name}", f"its imagedb cannot be used: {e}")
         return client
-    try: client.nbss = client.read("nbss")
-    except ValueError as e:
-        client.reject("record", name, f"nbss_{name}.json", f"{e} {NO_STATUS}")
+    try: client.nbss = _json_object(data/name/record, once=True)
+    except ValueError as e: client.reject("record", name, record, f"{e} {NO_STATUS}")
     for study, found in studies.items(): _add_study(client, study, found)
     return client
 
 # %% ../nbs/01b_archives.ipynb #5cde285f
 @reader("omidb")
 def read_omidb(
-    data,           # the folder that holds `data/` and `images/`
-    workers:int=1   # processes that read clients, used for more than 200
+    data,         # the folder that holds `data/` and `images/`
+    workers:int=1 # processes, used for more than 200 clients
 ) -> Archive:
     "OMI-DB in its JSON delivery"
     root = existing_folder(data)
@@ -255,41 +251,36 @@ def read_omidb(
     inside = folder.iterdir() if folder and folder.is_dir() else ()
     clients = sorted(p.name for p in inside if p.is_dir())
     if not clients:
-        why = "this is not an OMI-DB delivery, it has no clients in data/."
-        raise ParameterError(f"data={str(data)!r}: {why}")
+        refuse_folder(data, "this is not an OMI-DB delivery, it has no clients in data/.")
     found, of_client = files_on_disk(root, ["images/**/*.dcm"]), defaultdict(set)
     for f in found: of_client[f.split("/")[1].lower()].add(f)
     jobs = [(folder, c, files_by_name(of_client[c.lower()])) for c in clients]
     done = pmap(_read_client, jobs, workers if len(clients) > 200 else 1, "clients")
-    joined = lambda name: [row for client in done for row in getattr(client, name)]
-    rejected = joined("rejected")+files_without_rows(found, joined("named"))
-    return archive_of("omidb", root, joined("images"), joined("lesions"), rejected)
+    rows = {name: [row for client in done for row in getattr(client, name)]
+            for name in ("images", "lesions", "rejected")}
+    return archive_of("omidb", root, **rows, found=found)
 
 # %% ../nbs/01b_archives.ipynb #5294edf3
 def _simulated_header(rng):
     "A DICOM header in JSON, with 48 tags that no reader needs"
-    text = lambda value: dict(vr="LO", Value=[value])
-    model, intent = "Lorad Selenia", "FOR PRESENTATION"
-    if rng.random() >= .25:
-        model = str(rng.choice(["Lorad Selenia", "Selenia Dimensions"]))
-        intent = "FOR PROCESSING"
+    models, paper = ["Lorad Selenia", "Selenia Dimensions"], rng.random() < .25
     values = dict(
-        manufacturer="HOLOGIC, Inc.", model=model, intent=intent, tube_current=100,
+        manufacturer="HOLOGIC, Inc.", model=models[0] if paper else str(rng.choice(models)),
+        intent="FOR PRESENTATION" if paper else "FOR PROCESSING", tube_current=100,
         magnification=1., pixel_mm=.07, laterality=str(rng.choice(["L", "R"])),
         view=str(rng.choice(["CC", "MLO"])))
-    header = {_tags[k]: text(v) for k, v in values.items()}
-    return header | {f"0019{i:04X}": text("a tag that is not read") for i in range(48)}
+    tags = {_tags[k]: v for k, v in values.items()}
+    tags |= {f"0019{i:04X}": "a tag that is not read" for i in range(48)}
+    return {tag: dict(vr="LO", Value=[v]) for tag, v in tags.items()}
 
-# %% ../nbs/01b_archives.ipynb #1cdb2372
 def _simulated_mark(rng):
     x, y = rng.integers(100, 2000, 2).tolist()
     kind = "Mass" if rng.random() < .5 else "SuspiciousCalcifications"
-    mark = dict(MarkID="1", LinkedNBSSLesionNumber="1", X1=x, X2=x+150, Y1=y, Y2=y+200)
+    mark = dict(MarkID=1, LinkedNBSSLesionNumber=1, X1=x, X2=x+150, Y1=y, Y2=y+200)
     return {k: str(v) for k, v in mark.items()} | {kind: "1"}
 
 # %% ../nbs/01b_archives.ipynb #d2a3b06a
 def _simulated_client(job):
-    "Write one client of a simulated delivery"
     folder, name, images, seed = job
     rng, data, studies = seeded_rng(seed, "delivery", name), folder/"data"/name, {}
     for i in range(images):
@@ -303,19 +294,19 @@ def _simulated_client(job):
         (data/study/f"{image}.json").write_text(json.dumps(_simulated_header(rng)))
         (place/f"{image}.dcm").touch()
     biopsy = dict(L={"1": dict(Opinion="B5")}, left_opinion="Malignant")
-    imagedb = json.dumps(dict(Site="simulated", STUDIES=studies))
-    nbss = json.dumps({"1": dict(EpisodeType="F", BIOPSYWIDE=biopsy)})
-    (data/f"imagedb_{name}.json").write_text(imagedb)
-    (data/f"nbss_{name}.json").write_text(nbss)
+    files = dict(imagedb=dict(Site="simulated", STUDIES=studies),
+                 nbss={"1": dict(EpisodeType="F", BIOPSYWIDE=biopsy)})
+    for kind, found in files.items():
+        (data/f"{kind}_{name}.json").write_text(json.dumps(found))
 
 # %% ../nbs/01b_archives.ipynb #1bc60288
 def simulated_delivery(
-    folder,                     # where it goes; must not exist yet
-    clients:int=3700,           # women
-    images_per_client:int=22,   # 3,700 times 22 is about the paper's number
-    seed:int=0,                 # decides machines, views and marks
-    workers:int=1               # processes that write clients
-) -> Path:                      # the folder
+    folder,                   # of the delivery; must not exist yet
+    clients:int=3700,         # women
+    images_per_client:int=22, # 3,700 times 22 is about the paper's number
+    seed:int=0,               # of machines, views and marks
+    workers:int=1             # processes
+) -> Path:                    # the folder
     "Write an OMI-DB delivery without pixels: every `.dcm` is empty"
     folder = Path(folder)
     folder.mkdir(parents=True)
@@ -336,7 +327,7 @@ def _text(cell):
     return "" if cell is None or cell != cell else str(cell).strip()
 
 def _cell(row, column):
-    "The text of the first of a column's names that a row fills, or None"
+    "The first text of a column's names in a row, or None"
     cells = (_text(row.get(name.lower())) for name in _sheet_columns[column].split())
     return next(filter(None, cells), None)
 
@@ -355,7 +346,7 @@ def _new_sheets(file):
 
 # %% ../nbs/01b_archives.ipynb #c664f10e
 def _sheets(file):
-    "Row numbers and cells by column of the images and of the lesions in an .xls or .xlsx"
+    "Numbered rows of the sheets of images and lesions"
     try:
         with open(file, "rb") as f: new = f.read(2) == b"PK"
         sheets = (_new_sheets if new else _old_sheets)(str(file))
@@ -374,7 +365,7 @@ _from_headers = "laterality view manufacturer model intent tube_current magnific
 NOT_KNOWN = "its file is not known"    # ends the reason of a row without identifiers
 
 def _sheet_image(row, n, batch):
-    "Row `n` of sheet 0 as a row of images, or why it names no file"
+    "Row `n` as a row of images, or why it names no file"
     ids = {c: _cell(row, c) for c in ("id", "patient", "study")}
     missing = " and no ".join(_sheet_columns[c] for c, v in ids.items() if v is None)
     if missing: return f"row {n} of the sheet of images has no {missing}: {NOT_KNOWN}"
@@ -385,18 +376,18 @@ def _sheet_image(row, n, batch):
     return dict(ids, file="/".join(place), **about)
 
 # %% ../nbs/01b_archives.ipynb #4d72ba31
-def _completed(root, images, workers):
-    "Images with missing values from their own headers; and rejections of headers"
+def _complete(root, images, workers):
+    "Fill missing values of images from their own headers; rejections of headers"
     asked = {i["file"]: i["id"] for i in images if any(i.get(c) is None for c in _from_headers)}
     headers, rejected = headers_of(root, asked, workers)
     for i in images:
         header = headers.get(i["file"], {})
         i.update({c: v for c, v in header.items() if i.get(c) is None})
-    return images, [(what, asked[f], *why) for what, f, *why in rejected]
+    return [(what, asked[f], *why) for what, f, *why in rejected]
 
 # %% ../nbs/01b_archives.ipynb #743e15cf
 def _sheet_lesions(rows, files, name):
-    "Lesions and rejections of sheet 1; `files` are those of the images of sheet 0, by id"
+    "Lesions and rejections of sheet 1; `files` of images by id"
     lesions, rejected, seen = [], [], defaultdict(list)
     for n, row in rows:
         image, status = _cell(row, "id"), status_word(_cell(row, "status"))
@@ -415,7 +406,7 @@ def _sheet_lesions(rows, files, name):
 
 # %% ../nbs/01b_archives.ipynb #7ff30a2a
 def _read_batch(job):
-    "Images, lesions and rejections of one batch; `job` is its path, the batch and its file"
+    "Images, lesions and rejections of a job: path, batch, file"
     file, batch, name = job
     try: image_rows, lesion_rows = _sheets(file)
     except ValueError as e: return [], [], [("batch", batch, name, str(e))]
@@ -428,36 +419,31 @@ def _read_batch(job):
     lesions, strange = _sheet_lesions(lesion_rows, files, name)
     return images, lesions, rejected+strange
 
-# %% ../nbs/01b_archives.ipynb #24c7bcd4
-def _with_files(images, lesions, there):
-    "Images and lesions whose file is among `there`, by its name on disk; rejections of others"
-    gone = {i["id"]: i["file"] for i in images if i["file"] not in there}
-    why = f"listed in the sheet of images, {NOT_THERE}"
-    rejected = [("image", i, f, why) for i, f in gone.items()]
-    rejected += [("lesion", l["id"], gone[l["image"]], LEFT_OUT) for l in lesions if l["image"] in gone]
-    images = [dict(i, file=there[i["file"]]) for i in images if i["file"] in there]
-    return images, [l for l in lesions if l["image"] not in gone], rejected
-
 # %% ../nbs/01b_archives.ipynb #4faf1f38
 @reader("omidb-xls")
 def read_omidb_xls(
-    data,           # the folder that holds `METADATA/` and one folder per batch
-    workers:int=1   # processes that read spreadsheets and headers
+    data,         # the folder that holds `METADATA/` and one folder per batch
+    workers:int=1 # processes that read spreadsheets and headers
 ) -> Archive:
     "OMI-DB in its delivery as spreadsheets"
     root = existing_folder(data)
     files = sorted(files_on_disk(root, ["meta*/*/*_image.xls*"]))
     books = [(root/f, Path(f).parent.name, f) for f in files if not Path(f).name.startswith("~")]
     if not books:
-        why = ("this is not OMI-DB's delivery as spreadsheets, "
-               "it has no METADATA/<batch>/batch_<batch>_IMAGE.xls.")
-        raise ParameterError(f"data={str(data)!r}: {why}")
+        refuse_folder(data, "this is not OMI-DB's delivery as spreadsheets, "
+                            "it has no METADATA/<batch>/batch_<batch>_IMAGE.xls.")
     parts = pmap(_read_batch, books, workers if len(books) > 4 else 1, "spreadsheets")
     images, lesions, rejected = (sum(rows, []) for rows in zip(*parts))
     there, alone = rows_and_files(root, [i["file"] for i in images], ["*/*/*/**/*.dcm"])
-    images, lesions, gone = _with_files(images, lesions, there)
-    images, unread = _completed(root, images, workers)
-    return archive_of("omidb-xls", root, images, lesions, rejected+gone+unread+alone)
+    gone = {i["id"]: i["file"] for i in images if i["file"] not in there}
+    why = f"listed in the sheet of images, {NOT_THERE}"
+    rejected += [("image", i, f, why) for i, f in gone.items()]
+    rejected += [("lesion", l["id"], gone[l["image"]], LEFT_OUT)
+                 for l in lesions if l["image"] in gone]
+    images = [dict(i, file=there[i["file"]]) for i in images if i["file"] in there]
+    lesions = [l for l in lesions if l["image"] not in gone]
+    rejected += _complete(root, images, workers)+alone
+    return archive_of("omidb-xls", root, images, lesions, rejected)
 
 # %% ../nbs/01b_archives.ipynb #78f5fb1d
 PAPER_SELECTION = dict(
@@ -465,7 +451,7 @@ PAPER_SELECTION = dict(
     tube_current=[100], magnification=[1.0], view=["CC", "MLO"])
 
 def _same(value, allowed):
-    "Whether a header's value is one of `allowed`; numbers may be text"
+    "Whether a value is `allowed`; numbers may be text"
     try: return any(float(value) == float(a) for a in allowed)
     except (TypeError, ValueError): return value in allowed
 
@@ -473,7 +459,7 @@ def _words(allowed): return " or ".join(map(str, allowed))
 
 # %% ../nbs/01b_archives.ipynb #7e27a295
 def _first_failures(images, criteria):
-    "For each image the first criterion that it fails and its value, or None"
+    "Of each image the first failed criterion and the value, or None"
     failed = [None]*len(images)
     for column, allowed in criteria.items():
         good = {v: _same(v, allowed) for v in images[column].unique()}
@@ -483,8 +469,8 @@ def _first_failures(images, criteria):
 
 # %% ../nbs/01b_archives.ipynb #6a3a5b79
 def select(
-    archive:Archive,  # with all its images
-    criteria:dict     # column of the table of images -> the values that are kept
+    archive:Archive, # with all its images
+    criteria:dict    # column of the table of images -> values that are kept
 ) -> Archive:
     "The images that meet all criteria; the others are rejected"
     images, lesions, rejected, gone = archive.images, archive.lesions, [], {}
@@ -499,13 +485,14 @@ def select(
     rejected += [("lesion", l, gone[i], LEFT_OUT) for l, i in lesions.image[lost].items()]
     rejected = pd.concat([archive.rejected, rejections(rejected)], ignore_index=True)
     steps = json.loads(funnel(archive, criteria).to_json(orient="records"))
-    return replace(archive, images=images[kept], lesions=lesions[~lost], rejected=rejected, funnel=steps)
+    kept = dict(images=images[kept], lesions=lesions[~lost])
+    return replace(archive, **kept, rejected=rejected, funnel=steps)
 
 # %% ../nbs/01b_archives.ipynb #67ce4d08
 def funnel(
-    archive:Archive,  # before a selection is made
-    criteria:dict     # as for `select`
-) -> pd.DataFrame:    # columns step, images, lesions, patients
+    archive:Archive, # before a selection is made
+    criteria:dict    # as for `select`
+) -> pd.DataFrame:   # columns step, images, lesions, patients
     "What each criterion leaves"
     out, images, lesions = archive.rejected, archive.images, archive.lesions
     count = {what: int((out.what == what).sum()) for what in ("image", "lesion", "file")}

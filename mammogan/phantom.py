@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FAT', 'DENSE', 'MUSCLE', 'FIBRES_MM', 'FINEST_MM', 'MEETING_MM', 'SOFTNESS', 'CONSPICUITY', 'MALIGNANT', 'MARKED',
            'HEADER', 'PHANTOM_VERSION', 'MACHINE', 'DESCRIBED', 'power_law_noise', 'radial_power', 'spectral_exponent',
-           'Breast', 'Projection', 'mass_profile', 'cluster_profile', 'Lesion', 'mammogram', 'spec_hash',
-           'write_client', 'write_phantoms', 'phantom_folder', 'phantom_archive_path']
+           'Breast', 'Projection', 'Lesion', 'mammogram', 'spec_hash', 'write_client', 'write_phantoms',
+           'phantom_folder', 'phantom_archive_path']
 
 # %% ../nbs/01a_phantom.ipynb #fe23b85e
 import hashlib, json
@@ -52,7 +52,7 @@ def radial_power(
     img:np.ndarray, # (N,N) grey levels
     pixel_mm:float  # side of a pixel in mm
 ) -> tuple:         # frequency in cycles/mm, mean power
-    "Power under a Hann window in 24 rings, equally spaced in the logarithm of frequency"
+    "Power under a Hann window in 24 rings of log frequency"
     img = (img-img.mean())*np.outer(np.hanning(img.shape[0]), np.hanning(img.shape[1]))
     power = np.abs(fft.fft2(img))**2
     fy, fx = (fft.fftfreq(n, pixel_mm) for n in img.shape)
@@ -67,7 +67,7 @@ def spectral_exponent(
     pixel_mm:float,      # side of a pixel in mm
     band:tuple=(.05, 1.) # limits of the fit, cycles/mm
 ) -> float:              # beta of power = c/frequency^beta
-    "The exponent of a spectrum: a line through the logarithms of power and frequency"
+    "Minus the slope of log power over log frequency"
     f, power = radial_power(img, pixel_mm)
     use = (f > band[0]) & (f < band[1])
     return float(-np.polyfit(np.log(f[use]), np.log(power[use]), 1)[0])
@@ -98,13 +98,12 @@ def _enlarge(img, shape):
     return np.array(Image.fromarray(img).resize(shape[::-1], Image.BICUBIC))
 
 def _grid(spec, pixel_mm):
-    "(rows, cols) of an image with other pixels"
     return tuple(round(n*spec.pixel_mm/pixel_mm) for n in (spec.rows, spec.cols))
 
 # %% ../nbs/01a_phantom.ipynb #70971995
 @dataclass(frozen=True)
 class Projection:
-    "A breast in one view, with the chest wall on the left"
+    "A breast in one view, chest wall on the left"
     spec:PhantomSpec # size and look of the image
     breast:Breast    # whose breast
     view:str         # "CC" or "MLO"
@@ -114,11 +113,8 @@ class Projection:
         "Height of the nipple, in mm from the top"
         return self.spec.rows*self.spec.pixel_mm*(.5 if self.view == "CC" else .58)
 
-    def skin(self,
-        y,              # (n,) heights in mm from the top
-        height_mm:float # of the image
-    ):                  # (n,) mm from chest wall to skin
-        "The outline of the breast"
+    def _skin(self, y, height_mm):
+        "Distance from chest wall to skin at heights `y` from the top, in mm"
         b, p = self.breast, self.breast.squareness
         ellipse = lambda r: b.depth_mm*np.clip(1-r**p, 0, None)**(1/p)
         if self.view == "CC": return ellipse(np.abs((y-.5*height_mm)/b.half_mm))
@@ -133,13 +129,12 @@ def mask(self:Projection,
     pixel_mm:float # side of a pixel of the result
 ):                 # (rows,cols) bool
     "Which pixels show breast"
-    rows, cols = _grid(self.spec, pixel_mm)
-    skin = self.skin(np.arange(rows)*pixel_mm, rows*pixel_mm)
-    return np.arange(cols)[None]*pixel_mm < skin[:, None]
+    rows, cols = (np.arange(n)*pixel_mm for n in _grid(self.spec, pixel_mm))
+    return cols[None] < self._skin(rows, len(rows)*pixel_mm)[:, None]
 
 @patch
 def depth(self:Projection):
-    "The distance of each pixel to the skin in mm, on a grid of 1 mm"
+    "Distance to the skin in mm, on a grid of 1 mm"
     inside = np.pad(self.mask(1.), ((1, 1), (1, 0)), mode="edge")
     return ndimage.distance_transform_edt(inside)[1:-1, 1:].astype(np.float32)
 
@@ -147,7 +142,7 @@ def depth(self:Projection):
 FAT, DENSE, MUSCLE = 1050., 600., 1200.    # fat, and what dense tissue and muscle add
 
 def _with_muscle(img, breast, x, y):
-    "Grey levels with the pectoral muscle of an MLO view; `x` and `y` in mm"
+    "Grey levels with the pectoral muscle; `x`, `y` in mm"
     width, length = breast.pectoral_mm
     edge = 1-x[None]/width-(np.clip(y[:, None], 0, None)/length)**1.25
     muscle = .5+.5*np.tanh(edge*8)
@@ -155,7 +150,7 @@ def _with_muscle(img, breast, x, y):
 
 # %% ../nbs/01a_phantom.ipynb #05600956
 def _lines(noise, pixel_mm, width_mm):
-    "Lines along the zero crossings of smooth noise, at least 0.8 pixels wide"
+    "Lines along the zero crossings of smooth noise"
     width = np.float32(max(width_mm, .8*pixel_mm))
     slope = np.hypot(*np.gradient(noise, pixel_mm))
     return np.exp(-(noise/(width*slope+np.float32(1e-3)))**2)
@@ -165,7 +160,7 @@ FIBRES_MM, FINEST_MM = .42, .14    # finest pixels of fibres and of tissue, in m
 MEETING_MM = 60.                   # from the nipple to where fibres meet
 
 def _fibre_places(projection, pixel_mm, rng, bend=4.):
-    "Where each pixel is on a sheet of straight fibres: across and along, in mm"
+    "Places on a sheet of straight fibres: across, along in mm"
     shape, coarse = (_grid(projection.spec, mm) for mm in (pixel_mm, 2.24))
     axes = (np.arange(n, dtype=np.float32)*np.float32(pixel_mm) for n in shape)
     y, x = np.meshgrid(*axes, indexing="ij")
@@ -180,7 +175,7 @@ def _fibre_places(projection, pixel_mm, rng, bend=4.):
 
 # %% ../nbs/01a_phantom.ipynb #d3f629f2
 def _fibres(projection, rng):
-    "Vessels, a net of ligaments, and streaks, on pixels of `FIBRES_MM` or the spec's"
+    "Vessels, a net and streaks, on pixels of `FIBRES_MM` or more"
     mm = max(projection.spec.pixel_mm, FIBRES_MM)
     across, along = _fibre_places(projection, mm, rng)
     size = int(across.max()/mm)+2, int(along.max()/mm)+2
@@ -196,7 +191,7 @@ def _fibres(projection, rng):
 
 # %% ../nbs/01a_phantom.ipynb #b8f05ad4
 def _tissue(projection, rng):
-    "Fat, dense tissue in lobes, fibres, and the pectoral muscle; (rows,cols) float32"
+    "Fat, lobes, fibres and muscle: (rows,cols) float32"
     full, breast = projection.spec, projection.breast
     needed = round((breast.depth_mm+3)/full.pixel_mm)    # up to the nipple
     spec = replace(full, cols=min(full.cols, needed))
@@ -218,7 +213,7 @@ def _tissue(projection, rng):
 SOFTNESS = dict(well_defined=.06, ill_defined=.2, spiculated=.14)    # margin width / radius
 
 def _spicules(rho, angle, radius, rng):
-    "Strands, from 0 to 1, in polar coordinates from the centre; the margin is at `rho` 1"
+    "Strands from 0 to 1; the margin is at `rho` 1"
     out = np.zeros_like(rho)
     for _ in range(rng.integers(12, 25)):
         turn, length = angle-rng.uniform(-np.pi, np.pi), rng.uniform(1.2, 1.75)
@@ -228,12 +223,8 @@ def _spicules(rho, angle, radius, rng):
     return out
 
 # %% ../nbs/01a_phantom.ipynb #588841db
-def mass_profile(
-    diameter:float, # in pixels
-    margin:str,     # one of `SOFTNESS`
-    rng             # decides the shape
-):                  # (n,n) float32 from 0 to 1
-    "The shape of a mass, as a profile of relative contrast"
+def _mass_profile(diameter, margin, rng):
+    "The shape of a mass of some pixels, as relative contrast: (n,n) float32"
     radius = diameter/2
     reach = int(np.ceil(radius*(1.9 if margin == "spiculated" else 1.6)))+1
     y, x = np.mgrid[-reach:reach+1, -reach:reach+1].astype(np.float32)
@@ -250,12 +241,8 @@ def mass_profile(
     return profile.astype(np.float32)
 
 # %% ../nbs/01a_phantom.ipynb #e2ca75a6
-def cluster_profile(
-    diameter:float, # in pixels
-    pixel_mm:float, # side of a pixel in mm
-    rng             # decides the specks
-):                  # (n,n) float32 from 0 to 1
-    "The specks of a calcification cluster, as a profile of relative contrast"
+def _cluster_profile(diameter, pixel_mm, rng):
+    "The specks of a cluster of some pixels, as relative contrast: (n,n) float32"
     reach = int(np.ceil(diameter/2))+3
     y, x = np.mgrid[:2*reach+1, :2*reach+1]
     out = np.zeros(y.shape, np.float32)
@@ -280,7 +267,7 @@ class Lesion:
     diameter_mm:float # diameter in mm
     strength:float    # 0 (faintest) to 1
     malignant:bool    # the result of the biopsy
-    places:tuple = () # (view, x from the chest wall, y from the top) in mm, of each view
+    places:tuple = () # (view, x, y) in mm from chest wall and top
 
     @property
     def conspicuity(self): return CONSPICUITY[min(2, int(3*self.strength))]
@@ -303,7 +290,7 @@ def _draw_lesion(spec, kind, number, rng):
 
 # %% ../nbs/01a_phantom.ipynb #901e2a81
 def _fits(place, depth, taken):
-    "Whether a lesion fits into a view of this `depth`, clear of the places `taken`"
+    "Whether a place is in the breast, clear of those `taken`"
     x, y, reach = place
     rows, cols = depth.shape
     if not reach+2 <= x < cols-reach-2 or not reach+2 <= y < rows-reach-2: return False
@@ -312,7 +299,7 @@ def _fits(place, depth, taken):
 
 # %% ../nbs/01a_phantom.ipynb #7fd82077
 def _placed(lesion, breast, depths, taken, rng):
-    "A lesion at a place that exists in every view; `depths` and `taken` are by view"
+    "A lesion at a place in every view; `depths`, `taken` by view"
     for trial in range(4000):
         if trial and trial%200 == 0:
             lesion = replace(lesion, diameter_mm=lesion.diameter_mm*.9)
@@ -323,10 +310,9 @@ def _placed(lesion, breast, depths, taken, rng):
         if not all(_fits(at[v], depths[v], taken[v]) for v in depths): continue
         for v in depths: taken[v].append(at[v])
         return replace(lesion, places=tuple((v, x, y) for v, (x, y, _) in at.items()))
-    raise ParameterError("A lesion found no place in a breast: lower PhantomSpec.lesions_per_breast.")
+    raise ParameterError("A lesion found no place: lower PhantomSpec.lesions_per_breast.")
 
 def _draw_lesions(spec, breast, kinds, rng):
-    "The lesions of a breast, one of each of `kinds`"
     depths = {v: Projection(spec, breast, v).depth() for v in spec.views}
     taken, lesions = {v: [] for v in spec.views}, []
     for number, kind in enumerate(kinds, 1):
@@ -336,17 +322,17 @@ def _draw_lesions(spec, breast, kinds, rng):
 
 # %% ../nbs/01a_phantom.ipynb #0892a687
 def _lesion_profile(spec, lesion, rng):
-    "The grey levels that a lesion adds to a view, and which pixels are part of it"
+    "The grey levels of a lesion, and which pixels are part of it"
     grey = lambda limits: limits[0]+lesion.strength*(limits[1]-limits[0])
     diameter = lesion.diameter_mm/spec.pixel_mm
     bright = grey(spec.calcification_contrast)
     if lesion.kind == "calcification":
-        specks = cluster_profile(diameter, spec.pixel_mm, rng)
+        specks = _cluster_profile(diameter, spec.pixel_mm, rng)
         return bright*specks, specks > .15
-    mass = mass_profile(diameter, lesion.margin, rng)
+    mass = _mass_profile(diameter, lesion.margin, rng)
     added = grey(spec.mass_contrast)*mass
     if lesion.kind == "mass with calcification":
-        specks = cluster_profile(.6*diameter, spec.pixel_mm, rng)
+        specks = _cluster_profile(.6*diameter, spec.pixel_mm, rng)
         edge = (len(mass)-len(specks))//2
         inner = slice(edge, edge+len(specks))
         added[inner, inner] += bright*specks
@@ -354,7 +340,7 @@ def _lesion_profile(spec, lesion, rng):
 
 # %% ../nbs/01a_phantom.ipynb #75705f6c
 def _add_lesion(img, spec, lesion, view, rng):
-    "Add a lesion to `img`, in place; its box (x1, y1, x2, y2) in pixels"
+    "Add a lesion to `img`, in place; its box"
     place = next((x, y) for v, x, y in lesion.places if v == view)
     added, part = _lesion_profile(spec, lesion, rng)
     left, top = (round(mm/spec.pixel_mm)-len(added)//2 for mm in place)
@@ -366,7 +352,7 @@ def _add_lesion(img, spec, lesion, view, rng):
 
 # %% ../nbs/01a_phantom.ipynb #6cb416d9
 def _thickness(projection):
-    "Relative thickness of the compressed breast: 1 deep inside, 0.35 at the skin"
+    "Relative thickness: 1 deep inside, 0.35 at the skin"
     depth = _enlarge(projection.depth(), _grid(projection.spec, .56))
     thin = .35+.65*np.sqrt(1-(1-np.clip(depth/22, 0, 1))**2)
     return _enlarge(thin, (projection.spec.rows, projection.spec.cols))
@@ -403,7 +389,7 @@ def _deck(values, shares, n, rng):
 
 # %% ../nbs/01a_phantom.ipynb #73975e98
 def _deal(spec, seed=0):
-    "Which woman has which lesions in which breast: (client id, {side: [kind, ...]}) of each"
+    "Each woman's lesions: (client id, {side: [kind, ...]})"
     draw, (low, high) = partial(seeded_rng, seed, "phantom"), spec.lesions_per_breast
     women, several = spec.patients, high-low+1
     shares = [spec.lesion_free]+[(1-spec.lesion_free)/several]*several
@@ -449,7 +435,6 @@ def _view_code(view):
 
 # %% ../nbs/01a_phantom.ipynb #a657d439
 def _dicom_tags(spec, client, side, view, number, uids, date):
-    "DICOM attributes of a simulated mammogram, by keyword"
     foot = dict(CC=dict(L="R", R="L"), MLO=dict(L="FR", R="FL"))[view][side]
     return HEADER | dict(
         SOPInstanceUID=uids["image"], StudyInstanceUID=uids["study"],
@@ -463,17 +448,16 @@ def _dicom_tags(spec, client, side, view, number, uids, date):
         WindowCenter=str(2**(spec.bits-1)-1), WindowWidth=str(2**spec.bits))
 
 # %% ../nbs/01a_phantom.ipynb #556631c5
-PHANTOM_VERSION = 3    # raised by hand whenever the same spec and seed give other images
+PHANTOM_VERSION = 3    # raised whenever a spec and a seed give other images
 
 def spec_hash(
-    spec:PhantomSpec  # any spec
-) -> str:             # 10 hexadecimal digits
-    "A short name for a spec and the version of the simulation"
+    spec:PhantomSpec # any spec
+) -> str:            # 10 hexadecimal digits
+    "A short name for a spec and the simulation's version"
     text = json.dumps([PHANTOM_VERSION, asdict(spec)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 def _uid(spec, seed, *what):
-    "An identifier that follows from the archive and from what it names"
     return str(generate_uid(entropy_srcs=[spec_hash(spec), str(seed), *map(str, what)]))
 
 # %% ../nbs/01a_phantom.ipynb #489dd6cb
@@ -481,7 +465,6 @@ MACHINE = "HOLOGIC Lorad Selenia"
 DESCRIBED = {"mass": "MA", "calcification": "CA", "mass with calcification": "MC"}
 
 def _mark(lesion, box, mark_id):
-    "A radiologist's mark, as OMI-DB writes it"
     x1, y1, x2, y2 = box
     numbers = dict(
         MarkID=mark_id, LesionID=lesion.number, LinkedNBSSLesionNumber=lesion.number,
@@ -501,22 +484,21 @@ def _nbss(lesions, episode, date):
     "A woman's screening episode, as OMI-DB writes it"
     day = f"{date[:4]}-{date[4:6]}-{date[6:]}"
     opinions = {s: _opinion(found) for s, found in lesions.items()}
-    both = {f"{name}_opinion": opinions.get(s, "Normal") for name, s in dict(left="L", right="R").items()}
+    both = {f"{side}_opinion": opinions.get(side[0].upper(), "Normal") for side in ("left", "right")}
     seen = {s: dict(DateTaken=day, Opinion=f"R{o[0]}", EquipmentMakeModel=MACHINE)
             for s, o in opinions.items()}
     out = dict(EpisodeType="F", EpisodeAction="ST" if "Malignant" in opinions.values() else "RR",
                EpisodeOpenedDate=day, EpisodeIsClosed="Y", SCREENING=seen | both)
-    if not any(lesions.values()): return {episode: out}
-    def _each(about):
-        return {s: {str(l.number): about(l) for l in found} for s, found in lesions.items() if found}
-    result = lambda l: dict(DatePerformed=day, Opinion="B5" if l.malignant else "B2")
-    out["LESION"] = _each(lambda l: dict(LesionDescription=DESCRIBED[l.kind]))
-    out["BIOPSYWIDE"] = _each(result) | both
-    return {episode: out}
+    marked = {s: found for s, found in lesions.items() if found}
+    if not marked: return {episode: out}
+    each = lambda about: {s: {str(l.number): about(l) for l in ls} for s, ls in marked.items()}
+    out["LESION"] = each(lambda l: dict(LesionDescription=DESCRIBED[l.kind]))
+    biopsies = each(lambda l: dict(DatePerformed=day, Opinion="B5" if l.malignant else "B2"))
+    return {episode: dict(out, BIOPSYWIDE=biopsies | both)}
 
 # %% ../nbs/01a_phantom.ipynb #8b85da8e
 def _write_image(folder, pixels, tags):
-    "Write a DICOM file, and its header as JSON next to the annotations"
+    "Write a DICOM file, and its header as JSON"
     place = f"{tags['PatientID']}/{tags['StudyInstanceUID']}/{tags['SOPInstanceUID']}"
     write_dicom(folder/"images"/f"{place}.dcm", pixels, **tags)
     header = Dataset()
@@ -530,7 +512,7 @@ def write_client(
     spec:PhantomSpec, # how mammograms look
     seed:int          # the archive's seed
 ):
-    "Simulate one woman's mammograms and write her part of the archive"
+    "Simulate and write one woman's part of an archive"
     client, breasts = woman
     name = partial(_uid, spec, seed, client)
     draw = partial(seeded_rng, seed, "phantom", client)
@@ -561,10 +543,10 @@ def write_phantoms(
     seed:int=0,       # of every random draw
     workers:int=1     # processes; the result is the same
 ) -> Path:            # the folder
-    "Write an archive of simulated mammograms in the folder layout of OMI-DB"
+    "Write simulated mammograms in the layout of OMI-DB"
     folder, spec = Path(folder), check_spec(spec)
     if folder.exists():
-        raise ParameterError(f"{folder} exists already. Give another folder, or remove this one first.")
+        raise ParameterError(f"{folder} exists already: give another folder, or remove it.")
     with new_folder(folder) as new:
         write = partial(write_client, folder=new, spec=spec, seed=int(seed))
         pmap(write, _deal(spec, seed), workers=workers, desc="phantoms")
@@ -585,7 +567,7 @@ def phantom_archive_path(
     seed:int=0,      # of every random draw
     workers:int=1    # processes that write it
 ) -> Path:           # from `phantom_folder`
-    "The archive of a named spec, written first if it is not there"
+    "The archive of a named spec, written if needed"
     folder = phantom_folder(name, seed)
     if not folder.exists(): write_phantoms(folder, phantom_spec(name), seed, workers)
     return folder
