@@ -8,7 +8,7 @@ __all__ = ['READERS', 'NO_STATUS', 'LEFT_OUT', 'NOT_KNOWN', 'PAPER_SELECTION', '
 
 # %% ../nbs/01b_archives.ipynb #34ebb8fa
 import json, re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -495,7 +495,7 @@ def funnel(
 ) -> pd.DataFrame:   # columns step, images, lesions, patients
     "What each criterion leaves"
     out, images, lesions = archive.rejected, archive.images, archive.lesions
-    count = {what: int((out.what == what).sum()) for what in ("image", "lesion", "file")}
+    count = Counter(out.what)
     rows, marks = len(images)+count["image"], len(lesions)+count["lesion"]
     gone = out[(out.what == "image") & out.reason.str.contains(f"{NOT_THERE}|{NOT_KNOWN}")]
     without = int((out.what.eq("lesion") & out.file.isin(gone.file)).sum())

@@ -29,8 +29,8 @@ from .presets import PrepareConfig
 
 # %% ../nbs/01_dataset.ipynb #10d6e7ac
 def read_mammogram(
-    archive:Archive,      # whose mammogram
-    image_id,             # which one
+    archive:Archive, # whose mammogram
+    image_id, # which one
     config:PrepareConfig, # its mask and window
 ): # a `Picture` and a `Mask`
     "Pixels and mask of a mammogram; an error where it cannot be used"

@@ -121,8 +121,8 @@ def read_folder(
     rejected += unread
     images, lesions = _folder_rows(name, of_file, there, headers, rejected)
     if not images and any(r[3] == NO_PATIENT for r in rejected):
-        raise ParameterError(f"{name} has no column `patient` that says whose mammogram each is, and "
-                             f"the files do not tell it either: {BY_PATIENT}. Add the column.")
+        raise ParameterError(f"{name} has no column `patient` that says whose mammogram each is, "
+                             f"and no file tells it either: {BY_PATIENT}. Add the column.")
     positives = "mass" if any(l["mass"] for l in lesions) or not lesions else "any"
     mammograms = [f for f in found if _has_ending(f, (*PICTURES, ".dcm", ".dicom", ""))]
     rejected += files_without_rows(mammograms, of_file)

@@ -27,8 +27,8 @@ def _index():
 def _idc_table(name, **how):
     "A table of the packaged index; `how` as for `pandas.read_parquet`"
     if not (index := _index()):
-        raise ParameterError("The index of the Imaging Data Commons is not "
-                             "installed: pip install 'mammogan[idc]'.")
+        raise ParameterError("The index of the Imaging Data Commons is not installed: "
+                             "pip install 'mammogan[idc]'.")
     return pd.read_parquet(index.INDEX_METADATA[name]["parquet_filepath"], **how)
 
 def _idc_version(): return index.__version__ if (index := _index()) else ""
@@ -141,8 +141,9 @@ def transfer_by_idc(
     log.addHandler(errors)
     log.propagate = False
     try:
-        client.download_from_selection(downloadDir=str(into), seriesInstanceUID=list(uids), quiet=True,
-                                       dirTemplate="%SeriesInstanceUID", show_progress_bar=False)
+        client.download_from_selection(
+            downloadDir=str(into), seriesInstanceUID=list(uids), quiet=True,
+            dirTemplate="%SeriesInstanceUID", show_progress_bar=False)
     finally:
         log.removeHandler(errors)
         log.propagate = True
@@ -174,6 +175,11 @@ def _is_complete(folder, row, known):
     return there in ((row.files, row.bytes), (entry.get("files"), entry.get("bytes")))
 
 # %% ../nbs/01e_idc.ipynb #d21c9da2
+_NOTHING = (
+    "Nothing of the last {} series arrived{}. They come from the bucket idc-open-data at "
+    "s3.amazonaws.com, over HTTPS: look at the network, its proxy, and the room on the disk. "
+    "{:,} of {:,} series are in {} and stay there; the same call goes on from here.")
+
 def _settle(series, arrived, folder):
     "Move complete series to their places; their UIDs"
     done = []
@@ -224,9 +230,6 @@ def fetch_series(
             failed += [s for s in part.index if s not in done]
             bar.update(megabytes(done))
             if done: continue
-            why, n = f" ({wrong})" if wrong else "", len(there)+came
-            raise ValueError(f"Nothing of the last {len(part)} series arrived{why}. They come from "
-                             "the bucket idc-open-data at s3.amazonaws.com, over HTTPS: look at the "
-                             f"network, its proxy, and the room on the disk. {n:,} of {len(series):,} "
-                             f"series are in {folder} and stay there; the same call goes on from here.")
+            why = f" ({wrong})" if wrong else ""
+            raise ValueError(_NOTHING.format(len(part), why, len(there)+came, len(series), folder))
     return dict(series=len(series), there=len(there), fetched=came, failed=failed)

@@ -470,10 +470,10 @@ def _mark(lesion, box, mark_id):
         MarkID=mark_id, LesionID=lesion.number, LinkedNBSSLesionNumber=lesion.number,
         X1=x1, Y1=y1, X2=x2, Y2=y2, Width=x2-x1+1, Height=y2-y1+1)
     out = {k: str(n) for k, n in numbers.items()} | dict(Conspicuity=lesion.conspicuity)
-    if lesion.kind == "calcification":
-        return out | dict(SuspiciousCalcifications="SuspiciousCalcifications")
-    out |= dict(Mass=1, MassClassification=lesion.margin)
-    return out if lesion.kind == "mass" else out | dict(WithCalcification="WithCalcification")
+    flag = "SuspiciousCalcifications"
+    if lesion.kind != "calcification":
+        flag, out = "WithCalcification", dict(out, Mass=1, MassClassification=lesion.margin)
+    return out if lesion.kind == "mass" else out | {flag: flag}
 
 # %% ../nbs/01a_phantom.ipynb #8e05dc97
 def _opinion(lesions):
@@ -484,7 +484,7 @@ def _nbss(lesions, episode, date):
     "A woman's screening episode, as OMI-DB writes it"
     day = f"{date[:4]}-{date[4:6]}-{date[6:]}"
     opinions = {s: _opinion(found) for s, found in lesions.items()}
-    both = {f"{side}_opinion": opinions.get(side[0].upper(), "Normal") for side in ("left", "right")}
+    both = {f"{s}_opinion": opinions.get(s[0].upper(), "Normal") for s in ("left", "right")}
     seen = {s: dict(DateTaken=day, Opinion=f"R{o[0]}", EquipmentMakeModel=MACHINE)
             for s, o in opinions.items()}
     out = dict(EpisodeType="F", EpisodeAction="ST" if "Malignant" in opinions.values() else "RR",
