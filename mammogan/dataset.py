@@ -31,7 +31,7 @@ from .presets import PrepareConfig
 def read_mammogram(
     archive:Archive, # whose mammogram
     image_id, # which one
-    config:PrepareConfig, # how its mask is made, and which window is applied
+    config:PrepareConfig, # its mask and window
 ): # a `Picture` and a `Mask`
     "Pixels and mask of a mammogram; an error where it cannot be used"
     picture = archive.open(image_id, config.voi if config.voi >= 0 else None)
@@ -49,7 +49,7 @@ def lesion_patches(
     image_id, # which one
     img:np.ndarray, # (H,W) its pixel values
     config:PrepareConfig, # how patches are cut
-): # pixels, rows, rejections, places of lesions, is a place unknown?
+): # pixels, rows, rejections, places, is a place unknown?
     "The lesions of a mammogram"
     pixels, rows, rejected, places, lost = [], [], [], [], False
     for lesion, marked in archive.lesions[archive.lesions.image == image_id].iterrows():
@@ -79,14 +79,13 @@ def normal_sizes(
     sizes = [(y2-y1+1, x2-x1+1) for x1, y1, x2, y2 in whole_boxes(marked)]
     sizes = np.array(sizes, int).reshape(-1, 2)
     usable = sizes[(sizes >= config.min_side).all(1) & (sizes <= config.max_side).all(1)]
-    if not len(usable): return native
-    return usable+2*np.rint(config.margin*usable).astype(int)
+    return usable+2*np.rint(config.margin*usable).astype(int) if len(usable) else native
 
 # %% ../nbs/01_dataset.ipynb #42c9a8ef
 def image_patches(
     archive:Archive, # whose mammogram
     image_id, # which one
-    sizes, # (n,2) heights and widths of normal boxes, in pixels
+    sizes, # (n,2) heights, widths of normal boxes in pixels
     config:PrepareConfig, # how patches are cut
     seed:int, # of normal patches
 ) -> dict: # pixels, rows, the image's statistics, rejections
@@ -99,18 +98,16 @@ def image_patches(
         rejected += [("lesion", i, file, "its image was left out") for i in lesions]
         return dict(pixels=[], rows=[], image=None, rejected=rejected)
 
-def _normal_rng(archive, image_id, seed):
-    return seeded_rng(seed, "normals", archive.name, image_id)
-
 def _image_patches(archive, image_id, sizes, config, seed):
     picture, mask = read_mammogram(archive, image_id, config)
     img, file = picture.pixels, archive.images.file[image_id]
     pixels, rows, rejected, places, lost = lesion_patches(archive, image_id, img, config)
-    boxes, refused, notes = [], {}, [("note", n) for n in picture.notes]
-    if lost: notes.append(("normals", "no normal tissue is cut here: the image has a lesion "
-                                      "whose place is not known"))
+    boxes, notes = [], [("note", n) for n in picture.notes]
+    if lost:
+        why = "no normal tissue is cut here: the image has a lesion whose place is not known"
+        notes.append(("normals", why))
     else:
-        rng = _normal_rng(archive, image_id, seed)
+        rng = seeded_rng(seed, "normals", archive.name, image_id)
         boxes, refused = normal_boxes(img, mask, places, sizes, config, rng)
         if config.normals_per_image and not boxes: notes.append(("normals", no_normals(refused)))
     pixels += [cut(img, b, config.size) for b in boxes]
@@ -126,7 +123,7 @@ def _image_patches(archive, image_id, sizes, config, seed):
 # %% ../nbs/01_dataset.ipynb #470aaabb
 def fit_normalisation(
     method:str, # `minmax`, `percentile`, `window` or `landmarks`
-    *train:PatchSet, # patches of training patients: one set or several
+    *train:PatchSet, # patches of training patients
 ): # what `PatchSet.normalised` takes
     "Learn a normalisation from the images of training patients"
     if check_normalisation(method) != "landmarks": return method
@@ -153,11 +150,11 @@ def _part(archive, ids):
 # %% ../nbs/01_dataset.ipynb #c6dfa1f1
 def prepare(
     archive:Archive, # what to cut patches from
-    out, # folder to make; what was prepared there before is returned
+    out, # folder to make, or to find prepared
     config=PrepareConfig(), # how patches are cut
     seed:int=0, # of normal patches
     workers:int=1, # processes; the result does not depend on them
-    chunk:int=32, # images in progress, at most this many are redone after a crash
+    chunk:int=32, # images in progress, redone after a crash
 ) -> PatchSet: # in `out`
     "The five steps over an archive"
     from filelock import FileLock
@@ -165,8 +162,7 @@ def prepare(
     out, archive = Path(out), check_archive(archive)
     out.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(out.with_name(f".{out.name}.lock")):
-        found = prepared_set(out, archive, config, seed)
-        if found is not None: return found
+        if (found := prepared_set(out, archive, config, seed)) is not None: return found
         key = fingerprint(asdict(config), seed, chunk, hash_tables(archive))
         work = out.with_name(f".{out.name}.{key}.part")
         work.mkdir(exist_ok=True)
@@ -236,11 +232,12 @@ def preparation(
     config=PrepareConfig(), # how patches are cut
     seed:int=0, # of normal patches
 ) -> dict: # the arguments of `diagrams.figure_1`
-    "What Figure 1 shows of a mammogram: images, boxes accepted and rejected, patches"
+    "What Figure 1 shows of a mammogram"
     picture, mask = read_mammogram(archive, image_id, config)
     img = picture.pixels
     _, rows, _, places, _ = lesion_patches(archive, image_id, img, config)
-    sizes, rng = normal_sizes(archive, config), _normal_rng(archive, image_id, seed)
+    sizes = normal_sizes(archive, config)
+    rng = seeded_rng(seed, "normals", archive.name, image_id)
     accepted, refused = normal_boxes(img, mask, places, sizes, config, rng)
     lesions = [tuple(r[k] for k in BOX) for r in rows]
     rejected = [b for boxes in refused.values() for b in boxes[:2]]

@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from .archives import archive_of, LEFT_OUT, reader
+from .archives import archive_of, kinds_of, LEFT_OUT, reader, refuse_folder
 from .core import check_choice, fingerprint, ParameterError
-from .patches import Archive, IMAGE_COLUMNS, KINDS, patch_set, PatchSet, rejections
 from .cutting import BOX
 from .normalisation import stretch
+from .patches import Archive, IMAGE_COLUMNS, KINDS, patch_set, PatchSet, rejections
 from .pixels import PICTURES, read_picture
 from .tables import (
     corner, existing_folder, file_of, files_by_name, files_on_disk, files_without_rows,
@@ -37,11 +37,11 @@ def _csv_files(root):
 
 # %% ../nbs/01c_folders.ipynb #945147e6
 def _folder_table(root, data):
-    "The one CSV of a folder: its name, its rows, and rejections of unknown columns"
+    "Name and rows of a folder's CSV; rejections of columns"
     names = [p.name for p in _csv_files(root)]
     if len(names) != 1:
         why = "the folder must hold one CSV with one row per box, and it holds"
-        raise ParameterError(f"data={str(data)!r}: {why} {', '.join(names) or 'none'}.")
+        refuse_folder(data, f"{why} {', '.join(names) or 'none'}.")
     name, rows = names[0], read_rows(root/names[0])
     if not rows: raise ParameterError(f"{name} has no rows below its first line.")
     if missing := [c for c in ("file", *BOX) if c not in rows[0]]:
@@ -55,41 +55,40 @@ def _folder_table(root, data):
 _TORN = ("it has more cells than the first line has names: "
          "put quotation marks around texts that hold the separator")
 
-def _named_rows(name, rows, columns, what):
-    "Number, file and cells of the rows that name one in a column; rejections of others"
-    named, rejected = [], []
+def _named_rows(name, rows, columns, what, rejected):
+    "Number, file and cells of the rows that name a file in one of `columns`"
+    named = []
     for n, row in enumerate(rows, 2):
         torn, file = row.pop(""), next(filter(None, map(row.get, columns)), "")
-        why = _TORN if torn else f"it names no {what}"
         if file and not torn:
             named.append((n, os.path.normpath(file.replace("\\", "/")), row))
-        elif torn or any(row.values()): rejected.append(("row", f"row {n}", name, why))
-    return named, rejected
+        elif torn or any(row.values()):
+            rejected.append(("row", f"row {n}", name, _TORN if torn else f"it names no {what}"))
+    return named
 
 # %% ../nbs/01c_folders.ipynb #e844172d
-def _row_kinds(row, where):
-    "The kinds of lesion that a row gives, and a rejection of unknown words"
+def _row_kinds(row, where, rejected):
     words = re.findall(r"[^\W\d_]+", row.get("kind", "").lower())
-    kinds = {k: k in words or is_set(row.get(k, "")) for k in KINDS}
-    strange = [w for w in words if w not in KINDS]
-    why = f"{', '.join(strange)} is none of {', '.join(KINDS)}"
-    why = f"{why}; the lesion is kept without it"
-    return kinds, [("kind", *where, why)] if strange else []
+    if strange := ", ".join(w for w in words if w not in KINDS):
+        why = f"{strange} is none of {', '.join(KINDS)}; the lesion is kept without it"
+        rejected.append(("kind", *where, why))
+    return {k: k in words or is_set(row.get(k, "")) for k in KINDS}
 
 # %% ../nbs/01c_folders.ipynb #235b2b9a
-def _row_lesion(row, n, file):
-    "A row's lesion, or None; and rejections"
-    kinds, rejected = _row_kinds(row, (f"{file}/{n}", file))
-    if not (rejected or any(kinds.values()) or any(row[c] for c in BOX)): return None, []
+def _row_lesion(row, n, file, rejected):
+    before, id = len(rejected), f"{file}/{n}"
+    kinds = _row_kinds(row, (id, file), rejected)
+    marked = any(kinds.values()) or any(row[c] for c in BOX)
+    if not marked and len(rejected) == before: return None
     box, status = {c: corner(row[c]) for c in BOX}, status_word(row.get("status"))
-    return dict(id=f"{file}/{n}", image=file, **box, **kinds, status=status), rejected
+    return dict(id=id, image=file, **box, **kinds, status=status)
 
 BY_PATIENT = "folds are divided by patients"
 NO_PATIENT = f"neither its row nor a DICOM header names its patient, and {BY_PATIENT}"
 
 # %% ../nbs/01c_folders.ipynb #69c4b545
 def _folder_image(file, rows, header):
-    "A file's row of images, or the reason why it cannot be used"
+    "A file's row of images, or why it cannot be used"
     given = {c: v for row in reversed(rows) for c, v in row.items() if v}    # the first row counts
     patients = sorted({row["patient"] for row in rows if row.get("patient")})
     if len(patients) > 1:
@@ -103,52 +102,38 @@ def _folder_image(file, rows, header):
                 laterality=upper("laterality")[:1] or None, view=upper("view") or None)
 
 # %% ../nbs/01c_folders.ipynb #4cd6b460
-def _rows_of_files(root, named):
-    "Numbers and cells of the rows of each file, by its name on disk"
-    names, rows = files_by_name(files_on_disk(root, ["**/*"])), defaultdict(list)
-    for n, file, row in named: rows[file_of(names, file) or file].append((n, row))
-    return rows
-
-def _may_be_dicom(file): return Path(file).suffix.lower() in (".dcm", ".dicom", "")
-
-def _is_picture(file): return Path(file).suffix.lower() in PICTURES
+def _has_ending(file, endings): return Path(file).suffix.lower() in endings
 
 # %% ../nbs/01c_folders.ipynb #8b905c8a
 @reader("folder")
 def read_folder(
-    data,           # the folder that holds mammograms and one CSV
-    workers:int=1   # processes that read DICOM headers
+    data,         # the folder that holds mammograms and one CSV
+    workers:int=1 # processes that read DICOM headers
 ) -> Archive:
     "Any mammograms and a table of boxes"
     root = existing_folder(data)
     name, rows, rejected = _folder_table(root, data)
-    named, strange = _named_rows(name, rows, ["file"], "file")
-    of_file = _rows_of_files(root, named)
+    names, of_file = files_by_name(found := files_on_disk(root, ["**/*"])), defaultdict(list)
+    for n, file, row in _named_rows(name, rows, ["file"], "file", rejected):
+        of_file[file_of(names, file) or file].append((n, row))
     there = [f for f in of_file if (root/f).is_file()]
-    dicom = [f for f in there if not _is_picture(f)]
-    headers, unread = headers_of(root, dicom, workers)
-    images, lesions, lost = _folder_rows(name, of_file, there, headers)
-    rejected += strange+unread+lost
+    headers, unread = headers_of(root, [f for f in there if not _has_ending(f, PICTURES)], workers)
+    rejected += unread
+    images, lesions = _folder_rows(name, of_file, there, headers, rejected)
     if not images and any(r[3] == NO_PATIENT for r in rejected):
-        missing = f"{name} has no column `patient` that says whose mammogram each is"
-        why = f"the files do not tell it either: {BY_PATIENT}. Add the column."
-        raise ParameterError(f"{missing}, and {why}")
+        raise ParameterError(f"{name} has no column `patient` that says whose mammogram each is, "
+                             f"and no file tells it either: {BY_PATIENT}. Add the column.")
     positives = "mass" if any(l["mass"] for l in lesions) or not lesions else "any"
-    found = files_on_disk(root, ["**/*"])
-    mammograms = [f for f in found if _is_picture(f) or _may_be_dicom(f)]
+    mammograms = [f for f in found if _has_ending(f, (*PICTURES, ".dcm", ".dicom", ""))]
     rejected += files_without_rows(mammograms, of_file)
     return archive_of("folder", root, images, lesions, rejected, positives=positives)
 
 # %% ../nbs/01c_folders.ipynb #75ebc122
-def _folder_rows(name, of_file, there, headers):
-    "Rows of images, rows of lesions, and rejections"
-    images, lesions, rejected = [], [], []
+def _folder_rows(name, of_file, there, headers, rejected):
+    images, lesions = [], []
     for file, rows in of_file.items():
-        image, marks = f"named in {name}, {NOT_THERE}", []
-        for n, row in rows:
-            lesion, why = _row_lesion(row, n, file)
-            rejected += why
-            if lesion: marks.append(lesion)
+        found = [_row_lesion(row, n, file, rejected) for n, row in rows]
+        image, marks = f"named in {name}, {NOT_THERE}", [l for l in found if l]
         if file in there:
             image = _folder_image(file, [r for _, r in rows], headers.get(file, {}))
         if isinstance(image, dict):
@@ -157,13 +142,12 @@ def _folder_rows(name, of_file, there, headers):
         else:
             rejected.append(("image", file, file, image))
             rejected += [("lesion", l["id"], file, LEFT_OUT) for l in marks]
-    return images, lesions, rejected
+    return images, lesions
 
 # %% ../nbs/01c_folders.ipynb #091d87a7
 PATIENT_PATTERN = r"(?P<patient>P_\d+)"
 
 def _patient_of(name, pattern):
-    "The patient in a file's name"
     try: found = re.compile(pattern)
     except re.error as e:
         raise ParameterError(f"pattern={pattern!r} is not a regular expression: {e}.") from e
@@ -173,29 +157,28 @@ def _patient_of(name, pattern):
 
 # %% ../nbs/01c_folders.ipynb #a640b5c8
 def _status_of(name):
-    "The status of the lesion in a file's name"
+    words = ["benign", "malignant"]
     if flag := re.search(r"is_(benign|malignant)_([01])", name):
-        other = dict(benign="malignant", malignant="benign")
-        return flag[1] if flag[2] == "1" else other[flag[1]]
-    found = [s for s in ("benign", "malignant") if s in name.lower()]
+        return words[(flag[1] == "malignant") == (flag[2] == "1")]
+    found = [s for s in words if s in name.lower()]
     return found[0] if len(found) == 1 else ""
 
 # %% ../nbs/01c_folders.ipynb #53c0a5d9
 def pictures_and_outlines(
-    folder,             # searched with its subfolders
-    endings=PICTURES    # of the files that are pictures
-) -> tuple:             # sorted paths of the pictures, and of the masks
-    "The pictures of a folder, and the masks among them, whose names end in `_mask`"
-    files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in endings)
+    folder,          # searched with its subfolders
+    endings=PICTURES # of the files that are pictures
+) -> tuple:          # sorted paths of the pictures, and of the masks
+    "A folder's pictures, and its masks, whose names end in `_mask`"
+    files = sorted(p for p in Path(folder).rglob("*") if _has_ending(p, endings))
     masks = [p for p in files if p.stem.lower().endswith("_mask")]
     return sorted(set(files)-set(masks)), masks
 
 def _stem(file): return os.path.splitext(file)[0]
 
 # %% ../nbs/01c_folders.ipynb #12aec6dc
-def _own_outlines(pictures, masks):
-    "The mask of each picture, by its path without ending; rejections of others"
-    own, rejected, known = {}, [], files_by_name(map(_stem, pictures))
+def _own_outlines(pictures, masks, rejected):
+    "The mask of each picture, by its path without ending"
+    own, known = {}, files_by_name(map(_stem, pictures))
     for m in masks:
         named = _stem(m)[:-len("_mask")]
         picture = file_of(known, named)
@@ -204,14 +187,14 @@ def _own_outlines(pictures, masks):
             why = f"its picture has an outline already, {Path(own[picture]).name}"
         if picture and picture not in own: own[picture] = m
         else: rejected.append(("mask", Path(m).stem, m, why))
-    return own, rejected
+    return own
 
 # %% ../nbs/01c_folders.ipynb #e59094f3
 def resized(
-    img,          # (H,W) uint8
-    size:int=128  # side of the result, in pixels
-) -> np.ndarray:  # (size,size) uint8
-    "A picture at the size of a patch: shrunk by averaging, enlarged by interpolation"
+    img,         # (H,W) uint8
+    size:int=128 # side of the result, in pixels
+) -> np.ndarray: # (size,size) uint8
+    "A picture at the size of a patch"
     (h, w), way = img.shape, Image.Resampling
     img = Image.fromarray(img.astype(np.float32))
     small = np.rint(img.resize((min(w, size), min(h, size)), way.BOX)).astype(np.uint8)
@@ -219,34 +202,32 @@ def resized(
 
 # %% ../nbs/01c_folders.ipynb #speck001
 def without_specks(
-    inside     # (H,W) bool: a mask
-) -> tuple:    # the mask without its specks, and the number of their pixels
-    "Remove pieces below a hundredth of the largest one that are apart from the rest"
+    inside  # (H,W) bool: a mask
+) -> tuple: # the mask without specks, the number of their pixels
+    "Remove far pieces below a hundredth of the largest one"
     pieces, n = ndimage.label(inside, np.ones((3, 3)))
     if n < 2: return inside, 0
     sizes = np.bincount(pieces[inside])
     small = inside & (sizes < sizes.max()/100)[pieces]
-    rows, cols = (np.flatnonzero((inside & ~small).any(axis=a)) for a in (1, 0))
-    gap = max(3, max(np.ptp(rows), np.ptp(cols))//20)
-    near = [slice(max(0, i[0]-gap), i[-1]+gap+1) for i in (rows, cols)]
-    small[tuple(near)] = False
+    large, = ndimage.find_objects((inside & ~small).astype(np.uint8))
+    gap = max(3, *((s.stop-s.start-1)//20 for s in large))
+    small[tuple(slice(max(0, s.start-gap), s.stop+gap) for s in large)] = False
     return inside & ~small, int(small.sum())
 
 # %% ../nbs/01c_folders.ipynb #26c6fae4
-def is_inverted(
-    inside     # (H,W) bool: a mask
-) -> bool:
-    "Whether a mask marks the border of its picture and not all of it"
-    border = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
-    return bool(border.mean() > .9 and not inside.all())
-
-# %% ../nbs/01c_folders.ipynb #0utl1ne0
 INVERTED = ("it marks the border of its picture and not the middle: "
             "inside and outside may be exchanged")
 
+def is_inverted(
+    inside # (H,W) bool: a mask
+) -> bool:
+    "Whether a mask marks the border of its picture only"
+    border = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
+    return bool(border.mean() > .9 and not inside.all())
+
 # %% ../nbs/01c_folders.ipynb #92c9f5d6
 def _outline(mask, shape, size):
-    "The share of each pixel inside the lesion, or None; and what is wrong with the mask"
+    "Each pixel's share inside the lesion, or None; and what is odd"
     try: img = read_picture(mask)
     except ValueError as e: return None, str(e).rstrip(".")
     (h, w), (rows, cols) = img.shape, shape
@@ -261,7 +242,7 @@ def _outline(mask, shape, size):
 
 # %% ../nbs/01c_folders.ipynb #a452365d
 def _names_patches(file):
-    "Whether a CSV has the columns of a table of patches"
+    "Whether a CSV is a table of patches"
     text, separator = text_table(file, "replace")
     head = re.sub("[\0\ufffd]", "", text.partition("\n")[0])
     cells = next(csv.reader([head], delimiter=separator), [])
@@ -270,7 +251,7 @@ def _names_patches(file):
 
 # %% ../nbs/01c_folders.ipynb #fcb540a1
 def _patch_table(folder):
-    "Name and rows of the one CSV with a column `patient` and a column `id` or `file`"
+    "Name and rows of the one table of patches"
     fitting = [p for p in _csv_files(folder) if _names_patches(p)]
     if not fitting: return "", []
     name = ", ".join(p.name for p in fitting)
@@ -284,7 +265,7 @@ def _patch_table(folder):
 
 # %% ../nbs/01c_folders.ipynb #7f010ab7
 def _finder(pictures):
-    "A function from a path or a name to the pictures that it may mean"
+    "A function from a path or name to the pictures it may mean"
     meant = defaultdict(list)
     for p in pictures:
         path = PurePosixPath(p)
@@ -296,33 +277,33 @@ def _finder(pictures):
     return _find
 
 # %% ../nbs/01c_folders.ipynb #1c3ef6d4
-def _row_pictures(name, named, pictures):
-    "The rows that mean one picture, rejections of others, and all pictures that are meant"
-    find, found, rejected, meant = _finder(pictures), [], [], set()
+def _row_pictures(name, named, pictures, rejected):
+    "The rows that mean one picture, and all pictures that are meant"
+    find, found, meant = _finder(pictures), [], set()
     for n, word, row in named:
         lesion, theirs = row.get("id") or row["file"], find(word)
         meant.update(theirs)
-        several = f"may mean {len(theirs)} pictures: {', '.join(theirs)}"
-        why = several if theirs else f"names it, {NOT_THERE}"
         if len(theirs) == 1:
             found.append(dict(n=n, lesion=lesion, picture=theirs[0], row=row))
-        else: rejected.append(("image", lesion, word, f"row {n} of {name} {why}"))
-    return found, rejected, meant
+            continue
+        several = f"may mean {len(theirs)} pictures: {', '.join(theirs)}"
+        why = several if theirs else f"names it, {NOT_THERE}"
+        rejected.append(("image", lesion, word, f"row {n} of {name} {why}"))
+    return found, meant
 
 # %% ../nbs/01c_folders.ipynb #1cf79234
-def _without_repeats(name, found, key):
-    "One row for each value of `key`, and rejections of the others"
-    groups, kept, rejected = defaultdict(list), [], []
+def _without_repeats(name, found, key, rejected):
+    "One row per value of `key`"
+    groups, kept = defaultdict(list), []
     for f in found: groups[f[key]].append(f)
     for same in groups.values():
         alike = all(f["row"] == same[0]["row"] for f in same)
-        numbers = ", ".join(str(f["n"]) for f in same)
-        word = "id" if key == "lesion" else key
-        differ = f"rows {numbers} of {name} give one {word} and differ"
-        why = f"row {same[0]['n']} of {name} is repeated" if alike else differ
+        numbers, word = ", ".join(str(f["n"]) for f in same), "id" if key == "lesion" else key
+        why = f"rows {numbers} of {name} give one {word} and differ"
+        if alike: why = f"row {same[0]['n']} of {name} is repeated"
         kept += same[:alike]
         rejected += [("image", f["lesion"], f["picture"], why) for f in same[alike:]]
-    return kept, rejected
+    return kept
 
 # %% ../nbs/01c_folders.ipynb #75ac5f72
 _SIDES = dict(l="L", left="L", r="R", right="R")
@@ -331,37 +312,35 @@ _STATUSES = {w: status_word(w) for w in (
     "benign_without_callback": "benign", "benign without callback": "benign"}
 
 def _word(row, column):
-    "A cell in lower-case letters; empty if its value is missing"
+    "A cell in lower case; empty for a missing value"
     text = row.get(column, "").lower()
     return "" if text in ("nan", "na", "n/a", "null") else text
 
-def _choice(row, columns, known, where, words):
-    "A known value of the first column that is filled; a rejection of other words"
+def _choice(row, columns, known, where, words, rejected):
+    "The value of the first of `columns` that is filled; unknown words are empty"
     word = next(filter(None, (_word(row, c) for c in columns)), "")
-    if not word or word in known: return known.get(word, ""), []
-    why = f"{word} is neither {words}; the lesion is kept without a {columns[0]}"
-    return "", [(columns[0], *where, why)]
+    if word and word not in known:
+        why = f"{word} is neither {words}; the lesion is kept without a {columns[0]}"
+        rejected.append((columns[0], *where, why))
+    return known.get(word, "")
 
 # %% ../nbs/01c_folders.ipynb #595e4e39
-def _row_labels(name, found, kind):
-    "The columns that a row fills, or None; and rejections. Without `kind`, the row tells it"
-    row, lesion, picture = found["row"], found["lesion"], found["picture"]
-    where, wrong = (lesion, picture), ""
-    columns = ["status", "pathology"]
-    status, odd = _choice(row, columns, _STATUSES, where, "benign nor malignant")
-    side, odd_side = _choice(row, ["laterality", "side"], _SIDES, where, "left nor right")
-    if status == "normal":
-        wrong = "calls it normal, and a folder of patches holds lesions"
+def _row_labels(name, found, kind, rejected):
+    "The columns that a row fills, or None"
+    row, where, odd = found["row"], (found["lesion"], found["picture"]), []
+    columns, wrong = ["status", "pathology"], ""
+    status = _choice(row, columns, _STATUSES, where, "benign nor malignant", odd)
+    side = _choice(row, ["laterality", "side"], _SIDES, where, "left nor right", odd)
+    if status == "normal": wrong = "calls it normal, and a folder of patches holds lesions"
     if not _word(row, "patient"): wrong = f"names no patient, and {BY_PATIENT}"
-    if wrong: return None, [("image", *where, f"row {found['n']} of {name} {wrong}")]
-    if not set(columns) & set(row): status = _status_of(picture)
-    kinds, odd_kind = {k: k == kind for k in KINDS}, []
-    if not kind: kinds, odd_kind = _row_kinds({c: _word(row, c) for c in row}, where)
-    filled = dict(
-        patient=row["patient"], image=picture, lesion=lesion,
-        study=row.get("study", ""), status=status, laterality=side,
-        view=_word(row, "view").upper(), **kinds)
-    return filled, odd+odd_side+odd_kind
+    if wrong:
+        rejected.append(("image", *where, f"row {found['n']} of {name} {wrong}"))
+        return None
+    if not set(columns) & set(row): status = _status_of(where[1])
+    kinds = kinds_of(kind) if kind else _row_kinds({c: _word(row, c) for c in row}, where, odd)
+    rejected += odd
+    return dict(patient=row["patient"], image=where[1], lesion=where[0], study=row.get("study", ""),
+                status=status, laterality=side, view=_word(row, "view").upper(), **kinds)
 
 # %% ../nbs/01c_folders.ipynb #83434712
 _RESERVED = {"label", "lesion", "image", "archive", "clipped", "size", *BOX}
@@ -370,82 +349,71 @@ _TAKEN = ("a set of patches uses this name for something else: "
           "the column is not used, give it another name")
 
 # %% ../nbs/01c_folders.ipynb #33643df7
-def _labels_of_table(name, rows, pictures, kind):
-    "Picture, filled columns and labels of each usable row; and rejections"
-    columns = [c for c in rows[0] if c]
-    named, rejected = _named_rows(name, rows, ["file", "id"], "picture")
-    found, lost, meant = _row_pictures(name, named, pictures)
-    rejected += lost
-    for key in ("lesion", "picture"):
-        found, again = _without_repeats(name, found, key)
-        rejected += again
-    own, labels = [c for c in columns if c not in _RESERVED | _FILLED], []
+def _labels_of_table(name, rows, pictures, kind, rejected):
+    "Picture, columns and labels of usable rows"
+    columns, labels = [c for c in rows[0] if c], []
+    named = _named_rows(name, rows, ["file", "id"], "picture", rejected)
+    found, meant = _row_pictures(name, named, pictures, rejected)
+    for key in ("lesion", "picture"): found = _without_repeats(name, found, key, rejected)
+    own = [c for c in columns if c not in _RESERVED | _FILLED]
     if {"kind", *KINDS} & set(columns): kind = ""
     for f in sorted(found, key=lambda f: pictures.index(f["picture"])):
-        filled, odd = _row_labels(name, f, kind)
-        rejected += odd
-        more = {c: _word(f["row"], c) for c in own}
-        if filled: labels.append((f["picture"], filled, more))
+        if filled := _row_labels(name, f, kind, rejected):
+            labels.append((f["picture"], filled, {c: _word(f["row"], c) for c in own}))
     rejected += [("column", c, name, _TAKEN) for c in columns if c in _RESERVED]
-    return labels, rejected+files_without_rows(pictures, meant, name)
+    rejected += files_without_rows(pictures, meant, name)
+    return labels
 
 # %% ../nbs/01c_folders.ipynb #1bd941b2
-def _labels_of_names(pictures, pattern, kind):
-    "The same for a folder without a table: patient and status are in the files' names"
-    kinds, labels = {k: k == kind for k in KINDS}, []
-    for p in pictures:
-        patient, status = _patient_of(Path(p).name, pattern), _status_of(Path(p).name)
-        labels.append((p, dict(kinds, patient=patient, image=p, status=status), {}))
-    return labels
+def _labels_of_name(picture, pattern, kind):
+    "The same, from a file's name"
+    name = Path(picture).name
+    filled = dict(patient=_patient_of(name, pattern), image=picture, status=_status_of(name))
+    return picture, filled | kinds_of(kind), {}
 
 # %% ../nbs/01c_folders.ipynb #7ac00005
 _WHOLE = "-?(0|[1-9][0-9]{0,15})"
 _FRACTION = _WHOLE+r"(\.[0-9]+)?(e[-+]?[0-9]{1,2})?"
 
 def _values(texts):
-    "Numbers if all texts of a column are numbers, else the texts; 007 is a name"
+    "Numbers if all texts are numbers, else texts; 007 is a name"
     for pattern, kind in ((_WHOLE, int), (_FRACTION, float)):
         if all(re.fullmatch(pattern, t) for t in texts): return [kind(t) for t in texts]
     return texts
 
 # %% ../nbs/01c_folders.ipynb #e90778fc
-def _read_patch(root, picture, mask, size):
-    "A patch and its outline, or None in their places; and rejections"
+def _read_patch(root, picture, mask, size, rejected):
+    "A patch and its outline (None without); or None"
     try: img = read_picture(root/picture)
-    except ValueError as e: return None, None, [("image", picture, picture, str(e))]
+    except ValueError as e:
+        rejected.append(("image", picture, picture, str(e)))
+        return None
     if img.dtype != np.uint8:
         img = stretch(img.astype(np.float32), img.min(), img.max())
-    if not mask: return resized(img, size), None, []
-    outline, why = _outline(root/mask, img.shape, size)
-    kept = "the outline is used as it is"
-    if outline is None: kept = "the patch is kept without an outline"
-    rejected = [("mask", Path(mask).stem, mask, f"{why}; {kept}")] if why else []
-    return resized(img, size), outline, rejected
+    outline, why = _outline(root/mask, img.shape, size) if mask else (None, "")
+    kept = "patch is kept without an outline" if outline is None else "outline is used as it is"
+    if why: rejected.append(("mask", Path(mask).stem, mask, f"{why}; the {kept}"))
+    return resized(img, size), outline
 
 # %% ../nbs/01c_folders.ipynb #b9526cff
-def _stacked(outlines, size):
-    "(N,S,S) outlines, with zeros for a patch that has none; None if no patch has one"
-    none = np.zeros((size, size), np.uint8)
-    if all(o is None for o in outlines): return None
-    return np.stack([none if o is None else o for o in outlines])
-
 def _columns(rows): return {c: [r[c] for r in rows] for c in rows[0]}
 
 # %% ../nbs/01c_folders.ipynb #d3057b04
 def _patch_set(patches, size, kind, table, rejected):
-    "A PatchSet of tuples of patch, outline, filled columns and labels"
+    "A PatchSet of (patch, outline, columns, labels)"
     pixels, outlines, filled, labels = zip(*patches)
-    outlines = _stacked(outlines, size)
+    none, drawn = np.zeros((size, size), np.uint8), any(o is not None for o in outlines)
+    outlines = np.stack([none if o is None else o for o in outlines]) if drawn else None
     ps = patch_set(np.stack(pixels), outlines, archive="patches", **_columns(filled))
     for c, texts in _columns(labels).items(): ps.rows[c] = _values(texts)
     ps.rejected = rejections(rejected)
     lost, used = int((ps.rejected.what == "image").sum()), len(ps)
     counts = {"": used+lost, "_used": used, "_rejected": lost}
-    sums = {f"{w}{part}": n for w in ("images", "lesions") for part, n in counts.items()}
+    account = {f"{w}{part}": n for w in ("images", "lesions") for part, n in counts.items()}
     hashed = [ps.pixels, ps.rows.to_dict("list")]
-    if outlines is not None: hashed.append(outlines)
+    if drawn: hashed.append(outlines)
     positives = kind if ps.rows[kind].all() else "mass" if ps.rows.mass.any() else "any"
-    account = dict(sums, normals=0, patients=len(ps.patients))
+    account |= dict(normals=0, patients=len(ps.patients))
     ps.info = dict(archive="patches", positives=positives,
                    fingerprint=fingerprint(*hashed), account=account)
     if table: ps.info["table"] = dict(file=table, columns=list(labels[0]))
@@ -453,30 +421,26 @@ def _patch_set(patches, size, kind, table, rejected):
 
 # %% ../nbs/01c_folders.ipynb #1e7df2dd
 def read_patches(
-    data,                        # a folder of patches, searched with its subfolders
-    pattern:str=PATIENT_PATTERN, # without a table: where the patient is in a file's name
-    kind:str="mass",             # what the patches show, unless a table tells
-    size:int=128                 # side to which they are resized, in pixels
+    data,                        # a folder, searched with its subfolders
+    pattern:str=PATIENT_PATTERN, # without a table: the patient in a file's name
+    kind:str="mass",             # what they show, unless a table tells
+    size:int=128                 # side in pixels
 ) -> PatchSet:
-    "A folder of ready-made lesion patches, with the outlines and the labels that it has"
-    root = existing_folder(data)
-    relative = lambda paths: [p.relative_to(root).as_posix() for p in paths]
-    pictures, masks = map(relative, pictures_and_outlines(root))
-    if not pictures:
-        why = f"the folder holds no picture ({', '.join(PICTURES)})."
-        raise ParameterError(f"data={str(data)!r}: {why}")
+    "A folder of ready-made lesion patches, with outlines and labels"
+    root, rejected, alone, patches = existing_folder(data), [], [], []
+    pictures, masks = ([p.relative_to(root).as_posix() for p in paths]
+                       for paths in pictures_and_outlines(root))
+    if not pictures: refuse_folder(data, f"the folder holds no picture ({', '.join(PICTURES)}).")
     check_choice("kind", kind, KINDS)
-    (name, rows), (own, alone) = _patch_table(root), _own_outlines(pictures, masks)
+    (name, rows), own = _patch_table(root), _own_outlines(pictures, masks, alone)
     if name and pattern != PATIENT_PATTERN:
         why = f"is not needed, since {name} names the patients: leave it empty."
         raise ParameterError(f"pattern={pattern!r} {why}")
-    if name: labels, rejected = _labels_of_table(name, rows, pictures, kind)
-    else: labels, rejected = _labels_of_names(pictures, pattern, kind), []
-    patches = []
+    if name: labels = _labels_of_table(name, rows, pictures, kind, rejected)
+    else: labels = [_labels_of_name(p, pattern, kind) for p in pictures]
     for picture, *columns in labels:
-        patch, outline, odd = _read_patch(root, picture, own.get(_stem(picture)), size)
-        if patch is not None: patches.append((patch, outline, *columns))
-        rejected += odd
+        patch = _read_patch(root, picture, own.get(_stem(picture)), size, rejected)
+        if patch: patches.append((*patch, *columns))
     rejected = with_suggestions(root, rejected+alone)
     if patches: return _patch_set(patches, size, kind, name, rejected)
     n, (_, id, _, why) = len(pictures), rejected[0]

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FAT', 'DENSE', 'MUSCLE', 'FIBRES_MM', 'FINEST_MM', 'MEETING_MM', 'SOFTNESS', 'CONSPICUITY', 'MALIGNANT', 'MARKED',
            'HEADER', 'PHANTOM_VERSION', 'MACHINE', 'DESCRIBED', 'power_law_noise', 'radial_power', 'spectral_exponent',
-           'Breast', 'draw_breast', 'Projection', 'tissue', 'mass_profile', 'cluster_profile', 'Lesion', 'draw_lesions',
-           'mammogram', 'deal', 'spec_hash', 'write_client', 'write_phantoms', 'phantom_archive_path']
+           'Breast', 'Projection', 'Lesion', 'mammogram', 'spec_hash', 'write_client', 'write_phantoms',
+           'phantom_folder', 'phantom_archive_path']
 
 # %% ../nbs/01a_phantom.ipynb #fe23b85e
 import hashlib, json
@@ -27,14 +27,14 @@ from .presets import check_spec, PHANTOM_KINDS, MARGINS, phantom_spec, PhantomSp
 
 # %% ../nbs/01a_phantom.ipynb #e87fe53f
 def power_law_noise(
-    shape:tuple,        # (rows, cols) of the result
-    pixel_mm:float,     # side of a pixel in mm
-    rng,                # draws the white noise
-    exponent:float=3.,  # power falls as 1/frequency^exponent
-    longest_mm:float=60.,  # structures larger than this get no more power
-    smooth_mm:float=0.,    # detail finer than this is removed
-    stretch:float=1.       # ratio of length along a row to length along a column
-) -> np.ndarray:           # (rows, cols) float32, mean 0, standard deviation 1
+    shape:tuple,          # (rows, cols)
+    pixel_mm:float,       # side of a pixel in mm
+    rng,                  # draws the white noise
+    exponent:float=3.,    # power falls as 1/frequency^exponent
+    longest_mm:float=60., # the largest structures
+    smooth_mm:float=0.,   # finer detail is removed
+    stretch:float=1.      # length along rows over that along columns
+) -> np.ndarray:          # (rows,cols) float32, mean 0, deviation 1
     "Gaussian noise with a power-law spectrum"
     size = [fft.next_fast_len(n, real=True) for n in shape]
     fy = fft.fftfreq(size[0], pixel_mm).astype(np.float32)[:, None]
@@ -49,28 +49,25 @@ def power_law_noise(
 
 # %% ../nbs/01a_phantom.ipynb #dd7df1af
 def radial_power(
-    img:np.ndarray,    # (N,N) grey levels
-    pixel_mm:float,    # side of a pixel in mm
-    bins:int=24        # rings, equally spaced in the logarithm of frequency
-) -> tuple:            # frequency of each ring in cycles/mm, and its mean power
-    "Power spectrum under a Hann window as a function of frequency alone"
+    img:np.ndarray, # (N,N) grey levels
+    pixel_mm:float  # side of a pixel in mm
+) -> tuple:         # frequency in cycles/mm, mean power
+    "Power under a Hann window in 24 rings of log frequency"
     img = (img-img.mean())*np.outer(np.hanning(img.shape[0]), np.hanning(img.shape[1]))
     power = np.abs(fft.fft2(img))**2
     fy, fx = (fft.fftfreq(n, pixel_mm) for n in img.shape)
     f = np.hypot(fy[:, None], fx[None])
-    edges = np.geomspace(2/(min(img.shape)*pixel_mm), .5/pixel_mm, bins+1)
-    ring = np.digitize(f, edges)
-    rings = [ring == i for i in range(1, bins+1) if (ring == i).any()]
-    mean = lambda values: np.array([values[r].mean() for r in rings])
-    return mean(f), mean(power)
+    ring = np.digitize(f, np.geomspace(2/(min(img.shape)*pixel_mm), .5/pixel_mm, 25))
+    rings = [ring == i for i in range(1, 25) if (ring == i).any()]
+    return tuple(np.array([values[r].mean() for r in rings]) for values in (f, power))
 
 # %% ../nbs/01a_phantom.ipynb #bb596639
 def spectral_exponent(
     img:np.ndarray,      # (N,N) grey levels
     pixel_mm:float,      # side of a pixel in mm
-    band:tuple=(.05, 1.) # frequencies to fit between, cycles/mm
-) -> float:              # the exponent beta of power = c/frequency^beta
-    "The slope of a straight line through the logarithms of power and frequency"
+    band:tuple=(.05, 1.) # limits of the fit, cycles/mm
+) -> float:              # beta of power = c/frequency^beta
+    "Minus the slope of log power over log frequency"
     f, power = radial_power(img, pixel_mm)
     use = (f > band[0]) & (f < band[1])
     return float(-np.polyfit(np.log(f[use]), np.log(power[use]), 1)[0])
@@ -79,18 +76,15 @@ def spectral_exponent(
 @dataclass(frozen=True)
 class Breast:
     "The anatomy that both views of a breast share"
-    depth_mm:float      # from chest wall to nipple
-    half_mm:float       # half its height along the chest wall
-    axilla_mm:float     # distance of the skin from the chest wall at the top of an MLO view
-    pectoral_mm:tuple   # width at the top and length of the pectoral muscle in an MLO view
-    squareness:float    # 2 is an ellipse, more is fuller
-    density:float       # share of dense tissue, 0 to 1
+    depth_mm:float    # from chest wall to nipple
+    half_mm:float     # half its height at the chest wall
+    axilla_mm:float   # from chest wall to skin at the top, MLO
+    pectoral_mm:tuple # width and length of the muscle, MLO
+    squareness:float  # 2 is an ellipse, more is fuller
+    density:float     # share of dense tissue, 0 to 1
 
 # %% ../nbs/01a_phantom.ipynb #a35a2f50
-def draw_breast(
-    spec:PhantomSpec,  # limits of the density
-    rng                # decides the rest
-) -> Breast:
+def _draw_breast(spec, rng):
     "A random compressed breast on a detector of 24 by 30 cm"
     draw = lambda *limits: float(rng.uniform(*limits))
     return Breast(
@@ -104,30 +98,26 @@ def _enlarge(img, shape):
     return np.array(Image.fromarray(img).resize(shape[::-1], Image.BICUBIC))
 
 def _grid(spec, pixel_mm):
-    "(rows, cols) of an image on a grid of other pixels"
     return tuple(round(n*spec.pixel_mm/pixel_mm) for n in (spec.rows, spec.cols))
 
 # %% ../nbs/01a_phantom.ipynb #70971995
 @dataclass(frozen=True)
 class Projection:
-    "A breast in one view, with the chest wall on the left"
-    spec:PhantomSpec  # size of the image, and how it looks
-    breast:Breast     # whose breast
-    view:str          # "CC" or "MLO"
+    "A breast in one view, chest wall on the left"
+    spec:PhantomSpec # size and look of the image
+    breast:Breast    # whose breast
+    view:str         # "CC" or "MLO"
 
     @property
     def middle_mm(self):
         "Height of the nipple, in mm from the top"
         return self.spec.rows*self.spec.pixel_mm*(.5 if self.view == "CC" else .58)
 
-    def skin(self,
-        y,               # (n,) heights in mm from the top of the image
-        height_mm:float  # height of the image in mm
-    ):                   # (n,) distance from chest wall to skin in mm
-        "The outline of the breast"
-        b, p, low = self.breast, self.breast.squareness, .5*height_mm
+    def _skin(self, y, height_mm):
+        "Distance from chest wall to skin at heights `y` from the top, in mm"
+        b, p = self.breast, self.breast.squareness
         ellipse = lambda r: b.depth_mm*np.clip(1-r**p, 0, None)**(1/p)
-        if self.view == "CC": return ellipse(np.abs((y-low)/b.half_mm))
+        if self.view == "CC": return ellipse(np.abs((y-.5*height_mm)/b.half_mm))
         nipple = .6*height_mm
         below = ellipse(np.clip((y-nipple)/(.85*b.half_mm), 0, None))
         rise = np.cos(np.pi/2*np.clip((nipple-y)/nipple, 0, 1))**1.3
@@ -136,24 +126,23 @@ class Projection:
 # %% ../nbs/01a_phantom.ipynb #9dd17a21
 @patch
 def mask(self:Projection,
-    pixel_mm:float  # side of a pixel of the result
-):                  # (rows,cols) bool
+    pixel_mm:float # side of a pixel of the result
+):                 # (rows,cols) bool
     "Which pixels show breast"
-    rows, cols = _grid(self.spec, pixel_mm)
-    skin = self.skin(np.arange(rows)*pixel_mm, rows*pixel_mm)
-    return np.arange(cols)[None]*pixel_mm < skin[:, None]
+    rows, cols = (np.arange(n)*pixel_mm for n in _grid(self.spec, pixel_mm))
+    return cols[None] < self._skin(rows, len(rows)*pixel_mm)[:, None]
 
 @patch
 def depth(self:Projection):
-    "The distance of each pixel to the skin in mm, on a grid of 1 mm"
+    "Distance to the skin in mm, on a grid of 1 mm"
     inside = np.pad(self.mask(1.), ((1, 1), (1, 0)), mode="edge")
     return ndimage.distance_transform_edt(inside)[1:-1, 1:].astype(np.float32)
 
 # %% ../nbs/01a_phantom.ipynb #90de7d5e
-FAT, DENSE, MUSCLE = 1050., 600., 1200.    # fat, and what dense tissue and muscle add to it
+FAT, DENSE, MUSCLE = 1050., 600., 1200.    # fat, and what dense tissue and muscle add
 
 def _with_muscle(img, breast, x, y):
-    "Grey levels with the pectoral muscle of an MLO view; `x` and `y` in mm"
+    "Grey levels with the pectoral muscle; `x`, `y` in mm"
     width, length = breast.pectoral_mm
     edge = 1-x[None]/width-(np.clip(y[:, None], 0, None)/length)**1.25
     muscle = .5+.5*np.tanh(edge*8)
@@ -161,18 +150,17 @@ def _with_muscle(img, breast, x, y):
 
 # %% ../nbs/01a_phantom.ipynb #05600956
 def _lines(noise, pixel_mm, width_mm):
-    "Lines along the zero crossings of smooth noise, 1 in the middle; at least 0.8 pixels wide"
+    "Lines along the zero crossings of smooth noise"
     width = np.float32(max(width_mm, .8*pixel_mm))
     slope = np.hypot(*np.gradient(noise, pixel_mm))
     return np.exp(-(noise/(width*slope+np.float32(1e-3)))**2)
 
 # %% ../nbs/01a_phantom.ipynb #b4d38e14
 FIBRES_MM, FINEST_MM = .42, .14    # finest pixels of fibres and of tissue, in mm
-MEETING_MM = 60.                   # where fibres meet, in mm in front of the nipple
+MEETING_MM = 60.                   # from the nipple to where fibres meet
 
-# %% ../nbs/01a_phantom.ipynb #402d046d
 def _fibre_places(projection, pixel_mm, rng, bend=4.):
-    "Where each pixel is on a sheet of straight fibres: across and along, in mm"
+    "Places on a sheet of straight fibres: across, along in mm"
     shape, coarse = (_grid(projection.spec, mm) for mm in (pixel_mm, 2.24))
     axes = (np.arange(n, dtype=np.float32)*np.float32(pixel_mm) for n in shape)
     y, x = np.meshgrid(*axes, indexing="ij")
@@ -187,7 +175,7 @@ def _fibre_places(projection, pixel_mm, rng, bend=4.):
 
 # %% ../nbs/01a_phantom.ipynb #d3f629f2
 def _fibres(projection, rng):
-    "Vessels, a net of ligaments, and streaks, on pixels of `FIBRES_MM` or the spec's"
+    "Vessels, a net and streaks, on pixels of `FIBRES_MM` or more"
     mm = max(projection.spec.pixel_mm, FIBRES_MM)
     across, along = _fibre_places(projection, mm, rng)
     size = int(across.max()/mm)+2, int(along.max()/mm)+2
@@ -202,11 +190,8 @@ def _fibres(projection, rng):
     return ndimage.map_coordinates(sheet, (across/mm, along/mm), order=1, mode="nearest")
 
 # %% ../nbs/01a_phantom.ipynb #b8f05ad4
-def tissue(
-    projection:Projection,  # whose tissue
-    rng                     # decides lobes, grain and fibres
-):                          # (rows,cols) float32 grey levels, outside not yet removed
-    "Fat, dense tissue in lobes, _fibres, and the pectoral muscle"
+def _tissue(projection, rng):
+    "Fat, lobes, fibres and muscle: (rows,cols) float32"
     full, breast = projection.spec, projection.breast
     needed = round((breast.depth_mm+3)/full.pixel_mm)    # up to the nipple
     spec = replace(full, cols=min(full.cols, needed))
@@ -225,8 +210,10 @@ def tissue(
     return np.pad(img, ((0, 0), (0, full.cols-spec.cols)), mode="edge")
 
 # %% ../nbs/01a_phantom.ipynb #69d14bcc
+SOFTNESS = dict(well_defined=.06, ill_defined=.2, spiculated=.14)    # margin width / radius
+
 def _spicules(rho, angle, radius, rng):
-    "Strands, from 0 to 1, in polar coordinates from the centre; the margin is at `rho` 1"
+    "Strands from 0 to 1; the margin is at `rho` 1"
     out = np.zeros_like(rho)
     for _ in range(rng.integers(12, 25)):
         turn, length = angle-rng.uniform(-np.pi, np.pi), rng.uniform(1.2, 1.75)
@@ -235,16 +222,9 @@ def _spicules(rho, angle, radius, rng):
         out = np.maximum(out, .75*(np.exp(-(away/max(.7, .05*radius))**2)*fading))
     return out
 
-# %% ../nbs/01a_phantom.ipynb #4a9fd201
-SOFTNESS = dict(well_defined=.06, ill_defined=.2, spiculated=.14)    # margin width / radius
-
 # %% ../nbs/01a_phantom.ipynb #588841db
-def mass_profile(
-    diameter:float,  # diameter in pixels
-    margin:str,      # "well_defined", "ill_defined" or "spiculated"
-    rng              # decides the shape
-):                   # (n,n) float32 from 0 to 1, the mass in the middle
-    "The shape of a mass, as a profile of relative contrast"
+def _mass_profile(diameter, margin, rng):
+    "The shape of a mass of some pixels, as relative contrast: (n,n) float32"
     radius = diameter/2
     reach = int(np.ceil(radius*(1.9 if margin == "spiculated" else 1.6)))+1
     y, x = np.mgrid[-reach:reach+1, -reach:reach+1].astype(np.float32)
@@ -261,12 +241,8 @@ def mass_profile(
     return profile.astype(np.float32)
 
 # %% ../nbs/01a_phantom.ipynb #e2ca75a6
-def cluster_profile(
-    diameter:float,  # diameter of the cluster in pixels
-    pixel_mm:float,  # side of a pixel in mm
-    rng              # decides number, size, place and brightness of the specks
-):                   # (n,n) float32 from 0 to 1, the cluster in the middle
-    "The specks of a calcification cluster, as a profile of relative contrast"
+def _cluster_profile(diameter, pixel_mm, rng):
+    "The specks of a cluster of some pixels, as relative contrast: (n,n) float32"
     reach = int(np.ceil(diameter/2))+3
     y, x = np.mgrid[:2*reach+1, :2*reach+1]
     out = np.zeros(y.shape, np.float32)
@@ -279,28 +255,25 @@ def cluster_profile(
         out = np.maximum(out, speck*min(1, (size/blur)**2*1.6))
     return out
 
-# %% ../nbs/01a_phantom.ipynb #f7bcf994
+# %% ../nbs/01a_phantom.ipynb #09c87abf
 CONSPICUITY = ("Very_subtle", "Subtle", "Obvious")
 
-# %% ../nbs/01a_phantom.ipynb #09c87abf
 @dataclass(frozen=True)
 class Lesion:
     "A lesion of a breast, in all views"
-    number:int         # counts the lesions of a breast from 1
-    kind:str           # "mass", "calcification" or "mass with calcification"
-    margin:str         # margin of the mass; "" for a calcification cluster
-    diameter_mm:float  # diameter in mm
-    strength:float     # 0 (as faint as the spec allows) to 1 (as strong)
-    malignant:bool     # the result of the biopsy
-    places:tuple = ()  # ((view, x in mm from the chest wall, y in mm from the top), ...)
+    number:int        # in its breast, from 1
+    kind:str          # one of `PHANTOM_KINDS`
+    margin:str        # of the mass; "" for calcifications
+    diameter_mm:float # diameter in mm
+    strength:float    # 0 (faintest) to 1
+    malignant:bool    # the result of the biopsy
+    places:tuple = () # (view, x, y) in mm from chest wall and top
 
     @property
-    def conspicuity(self):
-        return CONSPICUITY[min(2, int(3*self.strength))]
+    def conspicuity(self): return CONSPICUITY[min(2, int(3*self.strength))]
 
     @property
-    def reach_mm(self):
-        return self.diameter_mm*(.85 if self.margin == "spiculated" else .65)
+    def reach_mm(self): return self.diameter_mm*(.85 if self.margin == "spiculated" else .65)
 
 # %% ../nbs/01a_phantom.ipynb #8554e4b6
 MALIGNANT = dict(well_defined=.15, ill_defined=.55, spiculated=.92)    # share of masses
@@ -317,7 +290,7 @@ def _draw_lesion(spec, kind, number, rng):
 
 # %% ../nbs/01a_phantom.ipynb #901e2a81
 def _fits(place, depth, taken):
-    "Whether a lesion fits into a view, given the depth under the skin and the places taken"
+    "Whether a place is in the breast, clear of those `taken`"
     x, y, reach = place
     rows, cols = depth.shape
     if not reach+2 <= x < cols-reach-2 or not reach+2 <= y < rows-reach-2: return False
@@ -326,7 +299,7 @@ def _fits(place, depth, taken):
 
 # %% ../nbs/01a_phantom.ipynb #7fd82077
 def _placed(lesion, breast, depths, taken, rng):
-    "A lesion at a place that exists in every view; `depths` and `taken` are by view"
+    "A lesion at a place in every view; `depths`, `taken` by view"
     for trial in range(4000):
         if trial and trial%200 == 0:
             lesion = replace(lesion, diameter_mm=lesion.diameter_mm*.9)
@@ -337,17 +310,9 @@ def _placed(lesion, breast, depths, taken, rng):
         if not all(_fits(at[v], depths[v], taken[v]) for v in depths): continue
         for v in depths: taken[v].append(at[v])
         return replace(lesion, places=tuple((v, x, y) for v, (x, y, _) in at.items()))
-    why = "lower PhantomSpec.lesions_per_breast."
-    raise ParameterError(f"A lesion found no place in a breast: {why}")
+    raise ParameterError("A lesion found no place: lower PhantomSpec.lesions_per_breast.")
 
-# %% ../nbs/01a_phantom.ipynb #1da1f3fc
-def draw_lesions(
-    spec:PhantomSpec,  # properties of lesions
-    breast:Breast,     # where they go
-    kinds:list,        # a kind for each lesion
-    rng                # decides the rest
-) -> list:             # of `Lesion`, placed
-    "The lesions of a breast"
+def _draw_lesions(spec, breast, kinds, rng):
     depths = {v: Projection(spec, breast, v).depth() for v in spec.views}
     taken, lesions = {v: [] for v in spec.views}, []
     for number, kind in enumerate(kinds, 1):
@@ -357,50 +322,50 @@ def draw_lesions(
 
 # %% ../nbs/01a_phantom.ipynb #0892a687
 def _lesion_profile(spec, lesion, rng):
-    "The grey levels that a lesion adds to a view, and which pixels are part of it"
+    "The grey levels of a lesion, and which pixels are part of it"
     grey = lambda limits: limits[0]+lesion.strength*(limits[1]-limits[0])
     diameter = lesion.diameter_mm/spec.pixel_mm
     bright = grey(spec.calcification_contrast)
     if lesion.kind == "calcification":
-        specks = cluster_profile(diameter, spec.pixel_mm, rng)
+        specks = _cluster_profile(diameter, spec.pixel_mm, rng)
         return bright*specks, specks > .15
-    mass = mass_profile(diameter, lesion.margin, rng)
+    mass = _mass_profile(diameter, lesion.margin, rng)
     added = grey(spec.mass_contrast)*mass
     if lesion.kind == "mass with calcification":
-        specks = cluster_profile(.6*diameter, spec.pixel_mm, rng)
-        inner = (len(mass)-len(specks))//2
-        inner = slice(inner, inner+len(specks))
+        specks = _cluster_profile(.6*diameter, spec.pixel_mm, rng)
+        edge = (len(mass)-len(specks))//2
+        inner = slice(edge, edge+len(specks))
         added[inner, inner] += bright*specks
     return added, mass > .15
 
 # %% ../nbs/01a_phantom.ipynb #75705f6c
 def _add_lesion(img, spec, lesion, view, rng):
-    "Add a lesion to `img`, in place; its box (x1, y1, x2, y2) in pixels, inclusive"
+    "Add a lesion to `img`, in place; its box"
     place = next((x, y) for v, x, y in lesion.places if v == view)
     added, part = _lesion_profile(spec, lesion, rng)
     left, top = (round(mm/spec.pixel_mm)-len(added)//2 for mm in place)
     seen = img[max(0, top):top+len(added), max(0, left):left+len(added)]
     y, x = max(0, -top), max(0, -left)
     seen += added[y:y+len(seen), x:x+seen.shape[1]]
-    ys, xs = (np.flatnonzero(part.any(a)) for a in (1, 0))
-    return left+int(xs[0]), top+int(ys[0]), left+int(xs[-1]), top+int(ys[-1])
+    (rows, cols), = ndimage.find_objects(part.astype(np.uint8))
+    return left+cols.start, top+rows.start, left+cols.stop-1, top+rows.stop-1
 
 # %% ../nbs/01a_phantom.ipynb #6cb416d9
 def _thickness(projection):
-    "The relative thickness of the compressed breast: 1 deep inside, 0.35 at the skin"
+    "Relative thickness: 1 deep inside, 0.35 at the skin"
     depth = _enlarge(projection.depth(), _grid(projection.spec, .56))
     thin = .35+.65*np.sqrt(1-(1-np.clip(depth/22, 0, 1))**2)
     return _enlarge(thin, (projection.spec.rows, projection.spec.cols))
 
 # %% ../nbs/01a_phantom.ipynb #bc5d6b83
 def mammogram(
-    projection:Projection,  # a breast in one view
-    lesions:list,           # of `Lesion`, placed in it
-    side:str,               # "L" or "R"
-    rng                     # decides texture, shapes and noise
-) -> tuple:                 # (rows,cols) uint16, and a box (x1, y1, x2, y2) for each lesion
-    "One simulated mammogram and the boxes of its lesions"
-    spec, img = projection.spec, tissue(projection, rng)
+    projection:Projection, # a breast in one view
+    lesions:list,          # of `Lesion`, placed in it
+    side:str,              # "L" or "R"
+    rng                    # decides texture, shapes and noise
+) -> tuple:                # (rows,cols) uint16; a box (x1, y1, x2, y2) per lesion
+    "A simulated mammogram and the boxes of its lesions"
+    spec, img = projection.spec, _tissue(projection, rng)
     boxes = [_add_lesion(img, spec, l, projection.view, rng) for l in lesions]
     img *= _thickness(projection)
     noise = rng.standard_normal(img.shape, dtype=np.float32)
@@ -423,11 +388,8 @@ def _deck(values, shares, n, rng):
     return [cards[i] for i in rng.permutation(n)]
 
 # %% ../nbs/01a_phantom.ipynb #73975e98
-def deal(
-    spec:PhantomSpec,  # how many women, breasts and lesions
-    seed:int=0         # shuffles the decks
-) -> list:             # (client id, {side: [kind, ...]}) for each woman
-    "Decide which woman has which lesions in which breast"
+def _deal(spec, seed=0):
+    "Each woman's lesions: (client id, {side: [kind, ...]})"
     draw, (low, high) = partial(seeded_rng, seed, "phantom"), spec.lesions_per_breast
     women, several = spec.patients, high-low+1
     shares = [spec.lesion_free]+[(1-spec.lesion_free)/several]*several
@@ -436,11 +398,9 @@ def deal(
     kinds = iter(_deck(PHANTOM_KINDS, spec.kinds, sum(counts), draw("lesion kinds")))
     sides = [["L", "R"]]*women
     if spec.breasts == 1: sides = _deck([["L"], ["R"]], [.5, .5], women, draw("sides"))
-    n, dealt = iter(counts), []
-    for i, side in enumerate(sides, 1):
-        lesions = {s: [next(kinds) for _ in range(next(n))] for s in side}
-        dealt.append((f"demd{i}", lesions))
-    return dealt
+    n = iter(counts)
+    return [(f"demd{i}", {s: [next(kinds) for _ in range(next(n))] for s in side})
+            for i, side in enumerate(sides, 1)]
 
 # %% ../nbs/01a_phantom.ipynb #492efe97
 MARKED = "simulated mammogram, mammogan phantom"
@@ -475,7 +435,6 @@ def _view_code(view):
 
 # %% ../nbs/01a_phantom.ipynb #a657d439
 def _dicom_tags(spec, client, side, view, number, uids, date):
-    "DICOM attributes of a simulated mammogram, by keyword"
     foot = dict(CC=dict(L="R", R="L"), MLO=dict(L="FR", R="FL"))[view][side]
     return HEADER | dict(
         SOPInstanceUID=uids["image"], StudyInstanceUID=uids["study"],
@@ -489,63 +448,57 @@ def _dicom_tags(spec, client, side, view, number, uids, date):
         WindowCenter=str(2**(spec.bits-1)-1), WindowWidth=str(2**spec.bits))
 
 # %% ../nbs/01a_phantom.ipynb #556631c5
-PHANTOM_VERSION = 3    # raised by hand whenever the same spec and seed give other images
+PHANTOM_VERSION = 3    # raised whenever a spec and a seed give other images
 
 def spec_hash(
-    spec:PhantomSpec  # any spec
-) -> str:             # 10 hexadecimal digits
-    "A short name for a spec and the version of the simulation"
+    spec:PhantomSpec # any spec
+) -> str:            # 10 hexadecimal digits
+    "A short name for a spec and the simulation's version"
     text = json.dumps([PHANTOM_VERSION, asdict(spec)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 def _uid(spec, seed, *what):
-    "An identifier that follows from the archive and from what it names"
     return str(generate_uid(entropy_srcs=[spec_hash(spec), str(seed), *map(str, what)]))
 
 # %% ../nbs/01a_phantom.ipynb #489dd6cb
+MACHINE = "HOLOGIC Lorad Selenia"
+DESCRIBED = {"mass": "MA", "calcification": "CA", "mass with calcification": "MC"}
+
 def _mark(lesion, box, mark_id):
-    "A radiologist's _mark, as OMI-DB writes it"
     x1, y1, x2, y2 = box
     numbers = dict(
         MarkID=mark_id, LesionID=lesion.number, LinkedNBSSLesionNumber=lesion.number,
         X1=x1, Y1=y1, X2=x2, Y2=y2, Width=x2-x1+1, Height=y2-y1+1)
     out = {k: str(n) for k, n in numbers.items()} | dict(Conspicuity=lesion.conspicuity)
-    if lesion.kind == "calcification":
-        return out | dict(SuspiciousCalcifications="SuspiciousCalcifications")
-    out |= dict(Mass=1, MassClassification=lesion.margin)
-    return out if lesion.kind == "mass" else out | dict(WithCalcification="WithCalcification")
+    flag = "SuspiciousCalcifications"
+    if lesion.kind != "calcification":
+        flag, out = "WithCalcification", dict(out, Mass=1, MassClassification=lesion.margin)
+    return out if lesion.kind == "mass" else out | {flag: flag}
 
-MACHINE = "HOLOGIC Lorad Selenia"
-DESCRIBED = {"mass": "MA", "calcification": "CA", "mass with calcification": "MC"}
-
-# %% ../nbs/01a_phantom.ipynb #b31fb4b2
+# %% ../nbs/01a_phantom.ipynb #8e05dc97
 def _opinion(lesions):
     if any(l.malignant for l in lesions): return "Malignant"
     return "Benign" if lesions else "Normal"
 
-# %% ../nbs/01a_phantom.ipynb #8e05dc97
 def _nbss(lesions, episode, date):
     "A woman's screening episode, as OMI-DB writes it"
     day = f"{date[:4]}-{date[4:6]}-{date[6:]}"
     opinions = {s: _opinion(found) for s, found in lesions.items()}
-    of = lambda side: opinions.get(side, "Normal")
-    both = dict(left_opinion=of("L"), right_opinion=of("R"))
-    opinion = lambda o: dict(DateTaken=day, Opinion=f"R{o[0]}", EquipmentMakeModel=MACHINE)
-    seen, action = {s: opinion(o) for s, o in opinions.items()}, "RR"
-    if "Malignant" in opinions.values(): action = "ST"
-    out = dict(EpisodeType="F", EpisodeAction=action, EpisodeOpenedDate=day,
-               EpisodeIsClosed="Y", SCREENING=seen | both)
-    if not any(lesions.values()): return {episode: out}
-    def _each(about):
-        return {s: {str(l.number): about(l) for l in found} for s, found in lesions.items() if found}
-    result = lambda l: dict(DatePerformed=day, Opinion="B5" if l.malignant else "B2")
-    out["LESION"] = _each(lambda l: dict(LesionDescription=DESCRIBED[l.kind]))
-    out["BIOPSYWIDE"] = _each(result) | both
-    return {episode: out}
+    both = {f"{s}_opinion": opinions.get(s[0].upper(), "Normal") for s in ("left", "right")}
+    seen = {s: dict(DateTaken=day, Opinion=f"R{o[0]}", EquipmentMakeModel=MACHINE)
+            for s, o in opinions.items()}
+    out = dict(EpisodeType="F", EpisodeAction="ST" if "Malignant" in opinions.values() else "RR",
+               EpisodeOpenedDate=day, EpisodeIsClosed="Y", SCREENING=seen | both)
+    marked = {s: found for s, found in lesions.items() if found}
+    if not marked: return {episode: out}
+    each = lambda about: {s: {str(l.number): about(l) for l in ls} for s, ls in marked.items()}
+    out["LESION"] = each(lambda l: dict(LesionDescription=DESCRIBED[l.kind]))
+    biopsies = each(lambda l: dict(DatePerformed=day, Opinion="B5" if l.malignant else "B2"))
+    return {episode: dict(out, BIOPSYWIDE=biopsies | both)}
 
 # %% ../nbs/01a_phantom.ipynb #8b85da8e
 def _write_image(folder, pixels, tags):
-    "Write a DICOM file, and its header as JSON next to the annotations"
+    "Write a DICOM file, and its header as JSON"
     place = f"{tags['PatientID']}/{tags['StudyInstanceUID']}/{tags['SOPInstanceUID']}"
     write_dicom(folder/"images"/f"{place}.dcm", pixels, **tags)
     header = Dataset()
@@ -554,21 +507,22 @@ def _write_image(folder, pixels, tags):
 
 # %% ../nbs/01a_phantom.ipynb #59aacc5c
 def write_client(
-    woman:tuple,       # (client id, {side: kinds of its lesions}), from `deal`
-    folder:Path,       # the archive's folder
-    spec:PhantomSpec,  # how mammograms look
-    seed:int           # the archive's seed
+    woman:tuple,      # her id, and the kinds of lesions by side
+    folder:Path,      # the archive's folder
+    spec:PhantomSpec, # how mammograms look
+    seed:int          # the archive's seed
 ):
-    "Simulate one woman's mammograms and write her part of the archive"
+    "Simulate and write one woman's part of an archive"
     client, breasts = woman
     name = partial(_uid, spec, seed, client)
     draw = partial(seeded_rng, seed, "phantom", client)
     study, series, found, images = name("study"), name("series"), {}, {}
-    date, episode = _date_and_episode(draw("date"))
-    data = folder/"data"/client
+    day, data = draw("date"), folder/"data"/client
+    date = f"{day.integers(2010, 2020)}{day.integers(1, 13):02}{day.integers(1, 29):02}"
+    episode = str(day.integers(1000, 10000))
     for side, kinds in breasts.items():
-        breast = draw_breast(spec, draw(side, "breast"))
-        lesions = found[side] = draw_lesions(spec, breast, kinds, draw(side, "lesions"))
+        breast = _draw_breast(spec, draw(side, "breast"))
+        lesions = found[side] = _draw_lesions(spec, breast, kinds, draw(side, "lesions"))
         for view in spec.views:
             seen, image = Projection(spec, breast, view), name(side, view)
             pixels, boxes = mammogram(seen, lesions, side, draw(side, view))
@@ -582,37 +536,38 @@ def write_client(
     write_json(data/f"imagedb_{client}.json", dict(Site="phantom", STUDIES=studies))
     write_json(data/f"nbss_{client}.json", _nbss(found, episode, date))
 
-# %% ../nbs/01a_phantom.ipynb #5e6c6a67
-def _date_and_episode(rng):
-    date = f"{rng.integers(2010, 2020)}{rng.integers(1, 13):02}{rng.integers(1, 29):02}"
-    return date, str(rng.integers(1000, 10000))
-
 # %% ../nbs/01a_phantom.ipynb #df11edf3
 def write_phantoms(
-    folder,            # where the archive goes; must not exist yet
-    spec:PhantomSpec,  # what it holds
-    seed:int=0,        # every random draw follows from it
-    workers:int=1      # processes to share the work; the result does not depend on it
-) -> Path:             # the folder
-    "Write an archive of simulated mammograms in the folder layout of OMI-DB"
+    folder,           # of the archive; must not exist yet
+    spec:PhantomSpec, # what it holds
+    seed:int=0,       # of every random draw
+    workers:int=1     # processes; the result is the same
+) -> Path:            # the folder
+    "Write simulated mammograms in the layout of OMI-DB"
     folder, spec = Path(folder), check_spec(spec)
     if folder.exists():
-        why = "exists already. Give another folder, or remove this one first."
-        raise ParameterError(f"{folder} {why}")
+        raise ParameterError(f"{folder} exists already: give another folder, or remove it.")
     with new_folder(folder) as new:
         write = partial(write_client, folder=new, spec=spec, seed=int(seed))
-        pmap(write, deal(spec, seed), workers=workers, desc="phantoms")
+        pmap(write, _deal(spec, seed), workers=workers, desc="phantoms")
         about = dict(what=MARKED, version=PHANTOM_VERSION, seed=int(seed))
         write_json(new/"phantom.json", dict(about, spec=asdict(spec)))
     return folder
 
 # %% ../nbs/01a_phantom.ipynb #8fb21b1b
+def phantom_folder(
+    name:str, # "smoke", "demo" or "paper"
+    seed:int  # of every random draw
+) -> Path:
+    "Where the archive of a named spec is kept"
+    return home()/"phantoms"/f"{name}-{spec_hash(phantom_spec(name))}-seed{int(seed)}"
+
 def phantom_archive_path(
-    name:str="demo",  # "smoke", "demo" or "paper"
-    seed:int=0,       # every random draw follows from it
-    workers:int=1     # processes to share the work, if it has to be done
-) -> Path:            # the archive's folder, under `home()/"phantoms"`
-    "The archive of a named spec, written first if it is not there"
-    spec = phantom_spec(name)
-    folder = home()/"phantoms"/f"{name}-{spec_hash(spec)}-seed{int(seed)}"
-    return folder if folder.exists() else write_phantoms(folder, spec, seed, workers)
+    name:str="demo", # "smoke", "demo" or "paper"
+    seed:int=0,      # of every random draw
+    workers:int=1    # processes that write it
+) -> Path:           # from `phantom_folder`
+    "The archive of a named spec, written if needed"
+    folder = phantom_folder(name, seed)
+    if not folder.exists(): write_phantoms(folder, phantom_spec(name), seed, workers)
+    return folder
