@@ -51,9 +51,13 @@ class Paper:
         "Experiments and runs of Figure 4: all sizes whose four modes are in the store"
         return stored_study(self.store, self.experiment, self.folds, self.seeds)
 
-    def facts(self, **counts) -> dict:
+    def facts(self,
+        fakes:bool=False, # whether the figure shows fakes
+        **counts # of what is shown
+    ) -> dict:
         "What the footnote of a figure states"
-        return figure_facts(self.ps, self.preset, self.seed, **counts)
+        gan = dict(gan=SIMULATED_WITH[self.preset]) if fakes else {}
+        return figure_facts(self.ps, self.preset, self.seed, **counts) | gan
 
 # %% ../nbs/05_figures.ipynb #df5a5857
 def missing_results(
@@ -79,10 +83,9 @@ def preparation_figure(
     "Figure 1: preparation of the dataset"
     shown, used = typical_image(archive), paper.ps.info["account"]
     image, config = archive.images.loc[shown], PrepareConfig(**paper.ps.info["config"])
-    steps = preparation(archive, shown, config, paper.seed)
-    facts = paper.facts(images=used["images_used"], lesions=used["lesions_used"],
-                        normals=used["normals"], patients=used["patients"])
-    return figure_1(steps, title=f"{image.laterality} {image['view']}"), facts
+    drawn = figure_1(preparation(archive, shown, config, paper.seed), title=f"{image.laterality} {image['view']}")
+    return drawn, paper.facts(images=used["images_used"], lesions=used["lesions_used"],
+                              normals=used["normals"], patients=used["patients"])
 
 # %% ../nbs/05_figures.ipynb #2712a90d
 def training_figure(
@@ -91,8 +94,8 @@ def training_figure(
     "Figure 2: training of the DCGAN"
     real = simulation_lesions(paper.ps)
     G = load_generator(simulate_lesions(paper.store, paper.ps, paper.preset, paper.seed))
-    facts = paper.facts(lesions=len(real)) | dict(gan=SIMULATED_WITH[paper.preset])
-    return figure_2(real[:3].normalised(), sample(G, 3, paper.seed)), facts
+    drawn = figure_2(real[:3].normalised(), sample(G, 3, paper.seed))
+    return drawn, paper.facts(True, lesions=len(real))
 
 # %% ../nbs/05_figures.ipynb #9dac4a15
 def lesion_figure(
@@ -101,7 +104,7 @@ def lesion_figure(
     "Figure 5: fakes and real lesions"
     learned = {"lesions learned from": len(simulation_lesions(paper.ps))}
     groups = figure_5_groups(paper.store, paper.ps, paper.preset, paper.seed)
-    return figure_5(groups), paper.facts(**learned) | dict(gan=SIMULATED_WITH[paper.preset])
+    return figure_5(groups), paper.facts(True, **learned)
 
 # %% ../nbs/05_figures.ipynb #39243ee2
 def map_figure(
@@ -113,7 +116,7 @@ def map_figure(
     counts = {group: int((names == name).sum()) for name, group in plural.items()}
     title = f"{paper.ps.info['archive']} ({paper.preset}), perplexity {perplexity_for(len(pixels)):.0f}"
     figure = figure_6(map_run(paper.store, pixels, paper.seed), names, title)
-    return figure, paper.facts(**counts) | dict(gan=SIMULATED_WITH[paper.preset])
+    return figure, paper.facts(True, **counts)
 
 # %% ../nbs/05_figures.ipynb #c1ed21b5
 def all_figures(
@@ -144,7 +147,7 @@ def save_figures(
 # %% ../nbs/05_figures.ipynb #f2c15e0a
 def real_masses_figure(
     folder, # where the figure goes
-    generator="cbis-masses",   # a generator with real patches: a name, or a folder
+    generator="cbis-masses", # a name, or a folder, with real patches
     seed:int=0 # of the fakes
 ) -> list: # paths
     "Figure 5 on real masses"
