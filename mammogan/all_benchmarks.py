@@ -32,7 +32,7 @@ def all_claims(
     notebooks=PAGES, # that measure
     stopped={} # by the notebook, the error that ended it
 ) -> pd.DataFrame: # columns notebook, those of `claims`, measured, stopped
-    "The claims of some notebooks; a row `not run` where there are none"
+    "The claims of some notebooks, or a row `not run`"
     parts = []
     for notebook in notebooks:
         path = Path(folder)/f"benchmarks-{PAGES[notebook][1]}"
@@ -77,7 +77,7 @@ def describe_benchmarks(
 
 # %% ../nbs/07d_all_benchmarks.ipynb #374fbfb2
 def _measure_all(out, parameters, paths):
-    "Execute notebooks and collect their tables; the errors of those that stopped, by name"
+    "Execute notebooks and collect their tables; errors by name"
     stopped, tables = {}, RunStore(parameters["runs"]).path/"benchmarks"
     out.mkdir(parents=True, exist_ok=True)
     with Progress(total=sum(map(cell_count, paths)), unit="cells", delay=0) as bar:
@@ -94,7 +94,7 @@ def _measure_all(out, parameters, paths):
 @call_parse
 @command
 def mammogan_benchmarks(
-    preset:str="demo", # how much is measured: `paper`, `demo` or `smoke`
+    preset:str="demo", # `paper`, `demo` or `smoke`
     seed:int=0, # of phantoms, patches and weights
     workers:int=2, # processes that are compared with one
     runs:str="", # the run store; empty for MAMMOGAN_RUNS

@@ -22,7 +22,7 @@ from .core import keep_table, provenance, RunStore
 class Paired:
     "Seconds of two sides, turn by turn"
     a:np.ndarray # (repeats,) of the work
-    b:np.ndarray # (repeats,) of the plain alternative
+    b:np.ndarray # (repeats,) of the alternative
 
     @property
     def ratio(self) -> float:
@@ -54,7 +54,7 @@ def paired(
 # %% ../nbs/06b_benchmarking.ipynb #c76846bd
 def claim(
     what:str, # the work
-    against:str, # what it is compared with
+    against:str, # the alternative
     value:float, # what was found
     limit:float, # the claimed bound
     spread=None, # (lowest, highest) of several turns
@@ -87,7 +87,7 @@ class Claims(pd.DataFrame):
 def claims(
     rows # from `claim`
 ) -> Claims:
-    "The table of claims; numbers with three significant digits"
+    "The table of claims, to three significant digits"
     table = Claims(rows, columns=list(claim("", "", 0, 0)))
     return table.assign(**{c: [float(f"{v:.3g}") for v in table[c]] for c in ("found", "lowest", "highest")})
 
@@ -95,7 +95,7 @@ def claims(
 def measured_on(
     made_by:dict # `provenance()`
 ) -> str:
-    "When, on what and from which sources something was measured, in one line"
+    "When, on what and from which sources, in one line"
     torch = sys.modules.get("torch")
     gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else "no GPU"
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
@@ -116,7 +116,7 @@ def keep_claims(
 
 # %% ../nbs/06b_benchmarking.ipynb #3d9991d2
 def peak_memory() -> dict: # MB
-    "The most memory of this process, and of the largest of its ended children"
+    "Peaks of this process and of its largest ended child"
     import resource
     unit = 2**20 if sys.platform == "darwin" else 2**10 # getrusage counts bytes there, kB here
     own, children = (resource.getrusage(who).ru_maxrss/unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -136,7 +136,7 @@ def run_apart(
     function, # may be defined in a notebook
     what:str, # what it does, for an error
     **given # its arguments
-): # what it returns, as plain as JSON
+): # its result, as plain as JSON
     "Call a function in a fresh process, which ends with this one"
     command = [sys.executable, "-c", _CHILD, str(os.getpid())]
     done = subprocess.run(command, input=cloudpickle.dumps((function, given)), capture_output=True)

@@ -53,7 +53,7 @@ def mammogan_reproduce(
     seeds:int=1, # how many seeds, from `seed` on
     runs:str="", # the run store; empty for MAMMOGAN_RUNS
     out:str="", # the paper's folder; empty for one in the run store
-    workers:int=2, # processes; they change nothing but the time
+    workers:int=2, # processes; results do not depend on them
     nbs:str="", # the folder of the notebooks; empty to look next to the library
     notebooks:str="", # some of them, such as "01 02 04a"; `all`; empty for chapters 01 to 05
     check:store_true=False, # make it again from nothing, and name the outputs that differ
@@ -89,11 +89,11 @@ def mammogan_prepare(
     out:str="", # the folder of the patches; empty for one in MAMMOGAN_HOME
     preset:str="demo", # `paper`, `demo` or `smoke`
     seed:int=0, # the same seed gives the same bytes
-    workers:int=2, # processes; they change nothing but the time
+    workers:int=2, # processes; results do not depend on them
     normals:str="", # `matched` or `native`; empty for the preset's
-    selection:str="", # `paper` or `none`; empty for what suits the archive
-    positives:str="", # lesions of a study: a kind, `both` or `any`; empty for what suits the archive
-    mask:str="", # `nonzero` or `otsu`; empty for what suits the archive
+    selection:str="", # `paper` or `none`; empty for the archive's
+    positives:str="", # lesions of a study: a kind, `both` or `any`; empty for the archive's
+    mask:str="", # `nonzero` or `otsu`; empty for the archive's
     size:int=None, # side of a patch in pixels
     margin:float=None, # tissue around a lesion's box, as a share of its sides
     max_side:int=None, # larger lesions are left out, in pixels
@@ -136,7 +136,7 @@ def mammogan_study(
     modes:str="all", # all four, or some, and the controls `noise` and `copies`: "ORG, GAN, copies"
     status:store_true=False, # only say what is done, running, failed and left
     out:str="", # a folder for a table of the runs and its provenance
-    name:str="" # of these two files; empty for `grid-<preset>` (`grid-<preset>-best-gan`)
+    name:str="" # of these files; empty for `grid-<preset>` (`grid-<preset>-best-gan`)
 ):
     "Run the augmentation study. Example: mammogan_study --sizes '100 250' --folds 3"
     from mammogan.augmentation import study, study_config
@@ -150,7 +150,8 @@ def mammogan_study(
     config = study_config(preset, **changes)
     if status: return _study_status(store, (source, data, preset, seed), grid, chosen, config, workers)
     ps = open_patches(source, data, preset, seed, workers)
-    table = study(store, ps, preset, *grid, chosen, workers=workers, per_gpu=per_gpu, keep_failed=True, **changes)
+    table = study(store, ps, preset, *grid, chosen, workers=workers, per_gpu=per_gpu,
+                  keep_failed=True, **changes)
     found = _describe_runs(table, ps, preset, config)
     if not out: return found
     made = experiments(ps.of_kind(ps.info["positives"]), *grid, config)
@@ -194,19 +195,19 @@ def mammogan_train(
     steps:int=0, # to train for instead; 0 for the preset's
     all:store_true=False, # hold out nothing; distances are then too small
     seed:int=0, # the same seed gives the same bytes
-    out:str="", # the folder to give away; empty to leave the generator in the run store
-    half:store_true=False, # weights in half precision there: half the size
+    out:str="", # the folder to give away; empty for none
+    half:store_true=False, # weights in half precision: half the size
     licence:str="", # of the weights, for the card
     data_licence:str="", # of the data, for the card
     data_name:str="", # of the data, for the card, such as CBIS-DDSM
     pattern:str="", # of file names: a regular expression with a group (?P<patient>...)
     runs:str="", # the run store; empty for MAMMOGAN_RUNS
-    workers:int=2 # processes; they change nothing but the time
+    workers:int=2 # processes; results do not depend on them
 ):
     "Train a generator. Example: mammogan_train --data my-lesions --conditions status --out my-generator"
     from mammogan import train_generator as t
     from mammogan.sources import open_patches
-    if minutes and steps: raise ParameterError("minutes and steps are two ways to say how long: give one of them.")
+    if minutes and steps: raise ParameterError("minutes and steps are two ways to say how long: give one.")
     config = t.budget(recipe, preset, steps)
     check_number("minutes", minutes, low=0, whole=False)
     check_number("seed", seed, low=0)
@@ -236,7 +237,7 @@ def mammogan_generate(
     "Write patches of a generator. Example: mammogan_generate --generator my-generator --n 100 --kind malignant"
     from mammogan.sharing import list_generators, open_generator, write_patches
     if not generator:
-        raise ParameterError(f"generator is empty: give a name or the folder of a generator. {list_generators()}")
+        raise ParameterError(f"generator is empty: give a name or a folder. {list_generators()}")
     start, asked = time.time(), kind if isinstance(kind, str) else " ".join(kind or ())
     files = write_patches(open_generator(generator), n, seed, out, format, asked)
     kinds = dict(kind=asked) if asked else {}
@@ -247,14 +248,14 @@ def mammogan_generate(
 @call_parse
 @command
 def mammogan_evaluate(
-    real:str="", # real patches: a prepared folder, a folder of pictures, or a .npy file of (N,S,S) uint8
+    real:str="", # real patches: a prepared folder, pictures, or a .npy file of (N,S,S) uint8
     fake:str="", # fakes: a folder of pictures, or a .npy file
     held:str="", # real patches of other patients, to test for copies
     features:str="auto", # some of: auto inception inception-bf16 classifier texture efficientnet dinov2 radiomics
     classifier:str="", # a folder with classifier.safetensors; empty to train one on the real set
     pattern:str="", # of file names: a regular expression with a group (?P<patient>...)
     most:int=5000, # patches of a set, at most
-    repeats:int=10, # how often the real patches are halved for the floor
+    repeats:int=10, # halvings of the real patches, for the floor
     draws:int=200, # of the bootstrap behind each interval
     seed:int=0, # the same seed gives the same numbers
     out:str="", # a folder for the table and a picture of the closest pairs
@@ -301,7 +302,7 @@ def _readers_parser():
 # %% ../nbs/06a_commands.ipynb #0da4399e
 @command
 def mammogan_readers(
-    arguments=None # words of a command line; None for those of this process
+    arguments=None # words of a command line, or None
 ):
     "Make a reader study, or score one. Example: mammogan_readers make --real patches --fake fakes --n 100"
     from mammogan.reader_study import describe_score, describe_study
@@ -316,7 +317,7 @@ def mammogan_readers(
 @command
 def mammogan_fetch(
     collection:str="cbis_ddsm", # a collection of the Imaging Data Commons
-    out:str="cbis", # the folder for the files; what is there already is not fetched again
+    out:str="cbis", # the folder for the files; those that it has are kept
     patients:int=20, # how many patients, in the order of their IDs; 0 for all
     kind:str="", # of CBIS-DDSM: `mass` or `calcification`; empty for both
     split:str="", # of CBIS-DDSM: `train` or `test`; empty for both
@@ -331,6 +332,6 @@ def mammogan_fetch(
     if dry_run: return chosen
     done = fetch_series(series, out)
     if failed := done["failed"]:
-        raise ValueError(f"{len(failed)} of {len(series):,} series did not arrive, the first is {failed[0]}; "
-                         f"the others are in {out}. The same command asks for the missing ones again.")
+        raise ValueError(f"{len(failed)} of {len(series):,} series did not arrive, the first is "
+                         f"{failed[0]}. The same command asks for them again.")
     return dict(chosen, there=done["there"], fetched=done["fetched"])

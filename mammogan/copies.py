@@ -19,7 +19,7 @@ from .statistics import bootstrap_interval, patient_draws
 # %% ../nbs/02f_copies.ipynb #a09b61ce
 def outlines(
     pixels:np.ndarray # (N,S,S) uint8
-) -> np.ndarray: # (N,s,s) float32, mean 0 and length 1; a constant patch is all 0
+) -> np.ndarray: # (N,s,s) float32, mean 0 and length 1
     "Patches without brightness and contrast"
     step = max(1, min(pixels.shape[1:])//64)
     h, w = (n//step for n in pixels.shape[1:])
@@ -35,7 +35,7 @@ def outlines(
 FLIPS = {"as it is": (), "left to right": (2,), "upside down": (1,), "both": (1, 2)}
 
 def _correlations(x, y):
-    "(4,N,M): of outlines, each of the N flipped in four ways, with M references"
+    "(4,N,M): of outlines, flipped in four ways, with references"
     y = torch.from_numpy(y.reshape(len(y), -1)).T
     ways = [np.ascontiguousarray(np.flip(x, axes)).reshape(len(x), -1) for axes in FLIPS.values()]
     return torch.stack([torch.from_numpy(way) @ y for way in ways])
@@ -51,7 +51,7 @@ def _nearest(r):
 def nearest_patches(
     pixels:np.ndarray, # (N,S,S) uint8
     references:np.ndarray, # (M,S,S) uint8
-    patients=None, # (N,) references of the same patient do not count
+    patients=None, # (N,) their own references do not count
     reference_patients=None # (M,)
 ) -> pd.DataFrame: # distance, row of the nearest reference, flip
     "The nearest reference of each patch"
@@ -77,7 +77,7 @@ def _weighted_quantile(x, w, q):
 
 # %% ../nbs/02f_copies.ipynb #baab0cdb
 def _suspicious_share(fakes, new, patients, draws=200, seed=0):
-    "The share of fakes nearer than 99 % of new real patches: value, low, high"
+    "The share of fakes nearer than 99 % of new real patches"
     def _at(w, v): return float((v*(fakes < _weighted_quantile(new, w, .01))).sum()/v.sum())
     ours = patient_draws(patients, draws, seed_for(seed, "new"))
     theirs = patient_draws(np.arange(len(fakes)), draws, seed_for(seed, "fakes"))
@@ -91,7 +91,7 @@ def _rows_of_patients(patients, n, rng):
 
 # %% ../nbs/02f_copies.ipynb #eaf97487
 def _nearer_to_training(fake, train, held, limit, seed=0):
-    "The share of near fakes that are nearer to training than to held-out patches: value, low, high"
+    "Near fakes that are nearer to training than to held-out patches"
     x, n, shares = outlines(fake), min(len(train), len(held))//2, []
     d = [(2-2*_correlations(x, outlines(s.x)).amax(0)).clip(0).sqrt().numpy() for s in (train, held)]
     for i in range(20):
@@ -125,8 +125,8 @@ def copying(
     held_patients=None, # their patients
     draws:int=200, # of the bootstrap
     seed:int=0 # of the draws
-) -> tuple: # a table, and the nearest neighbours of fakes and of new real patches
-    "Whether fakes are nearer to training patches than new real patches are"
+) -> tuple: # a table, and neighbours of fakes and of new patches
+    "Whether fakes are unusually near to training patches"
     fake, train = check_pixels(fake, "fakes"), _sample(train, train_patients, "training")
     near, other = nearest_patches(fake, train.x), train
     if held is None: new = nearest_patches(train.x, train.x, train.patients, train.patients)
@@ -157,8 +157,8 @@ def _copy_verdict(table):
 def figure_copies(
     fake:np.ndarray, # (N,S,S) uint8
     train:np.ndarray, # (M,S,S) uint8
-    near:pd.DataFrame, # neighbours of fakes, from `copying`
-    new:pd.DataFrame # neighbours of new real patches
+    near:pd.DataFrame, # of fakes, from `copying`
+    new:pd.DataFrame # of new real patches
 ):
     "Distances of fakes and of new real patches, and the closest pairs"
     import matplotlib.pyplot as plt
@@ -174,12 +174,9 @@ def figure_copies(
     closest = np.argsort(near.distance.values, kind="stable")[:5]
     for cells, i in zip(right.subplots(2, 5, squeeze=False).T, closest):
         flipped = np.flip(fake[i], [x-1 for x in FLIPS[near.flip[i]]])
-        _show(cells[0], flipped, f"fake {i}, {near.distance[i]:.2f}")
-        _show(cells[1], train[near.nearest[i]], f"training {near.nearest[i]}")
+        titles = f"fake {i}, {near.distance[i]:.2f}", f"training {near.nearest[i]}"
+        for ax, pixels, title in zip(cells, (flipped, train[near.nearest[i]]), titles):
+            ax.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+            ax.set_title(title, fontsize=6)
+            ax.axis("off")
     return fig
-
-# %% ../nbs/02f_copies.ipynb #a272323f
-def _show(ax, pixels, title):
-    ax.imshow(pixels, cmap="gray", vmin=0, vmax=255)
-    ax.set_title(title, fontsize=6)
-    ax.axis("off")

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENOUGH', 'HIGH_IS_GOOD', 'Sample', 'frechet', 'frechet_distance', 'kernel_distance', 'kid_subsets', 'manifolds',
-           'two_sample', 'mixing', 'checkerboard_index', 'spectral_numbers', 'spectral', 'patient_halves', 'Comparison',
-           'few_threads']
+           'two_sample', 'mixing', 'checkerboard_index', 'spectral_numbers', 'spectral', 'Comparison', 'few_threads']
 
 # %% ../nbs/02e_distances.ipynb #eb7aea41
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from .statistics import patient_draws
 class Sample:
     "Rows that are compared, and their patients"
     x:np.ndarray # (N,d) features, or (N,S,S) patches
-    patients:np.ndarray = None # (N,) text; None or empty: every row is independent
+    patients:np.ndarray = None # (N,) text; without it, rows are independent
 
     def __post_init__(self):
         self.x = np.asarray(self.x)
@@ -42,7 +41,7 @@ class Sample:
 
 # %% ../nbs/02e_distances.ipynb #2d12811a
 def _enough(real, fake, least, what):
-    "Refuse a sample that is too small for a measure or has non-finite values"
+    "Refuse a sample that is too small or not finite"
     for name, s in (("real", real), ("fake", fake)):
         if len(s) < least:
             there = "is" if len(s) == 1 else "are"
@@ -56,7 +55,7 @@ def _sum_of_roots(s):
     return float(np.sqrt(np.clip(values, 0, None)).sum())
 
 def _root(s):
-    "A matrix whose product with its transpose is `s`, which may be singular"
+    "A root of `s`, which may be singular"
     try: return linalg.cholesky(s, lower=True, check_finite=False)
     except linalg.LinAlgError:
         values, vectors = linalg.eigh(s, check_finite=False)
@@ -64,7 +63,7 @@ def _root(s):
 
 # %% ../nbs/02e_distances.ipynb #be65c7e7
 def _trace_of_root(a, b):
-    "The trace of the root of the product of the covariances a'a and b'b"
+    "The trace of the root of the product of a'a and b'b"
     if min(len(a), len(b)) < a.shape[1]:
         g = a @ b.T if len(a) <= len(b) else b @ a.T
         return _sum_of_roots(g @ g.T)
@@ -74,16 +73,16 @@ def _trace_of_root(a, b):
 def _ones(x, w): return np.ones(len(x)) if w is None else np.asarray(w, float)
 
 def _rooted(x, w):
-    "The mean, and rows whose products sum to the covariance"
+    "The mean, and weighted rows around it"
     w = _ones(x, w)
     mean = w @ x/w.sum()
     return mean, np.sqrt(w/(w.sum()-1))[:, None]*(x-mean)
 
 # %% ../nbs/02e_distances.ipynb #0e6b4b7d
 def frechet(
-    real:Sample, # features of real patches
-    fake:Sample # features of fakes
-) -> dict: # name -> function of weights
+    real:Sample, # real features
+    fake:Sample # fake features
+) -> dict: # functions of weights, by name
     "The Fréchet distance between Gaussians fitted to two samples"
     _enough(real, fake, 2, "A covariance")
     x, y = (s.flat.astype(np.float64) for s in (real, fake))
@@ -105,14 +104,14 @@ def frechet_distance(
 def _kernel(x, y): return (x @ y.T/x.shape[1]+1)**3
 
 def _pairs(k, w):
-    "The weighted mean of a kernel over pairs of different rows"
+    "The mean of a kernel over pairs of different rows"
     return float((w @ k @ w-(w**2*np.diag(k)).sum())/(w.sum()**2-(w**2).sum()))
 
 # %% ../nbs/02e_distances.ipynb #b8d5d5df
 def kernel_distance(
-    real:Sample, # features of real patches
-    fake:Sample # features of fakes
-) -> dict: # name -> function of weights
+    real:Sample, # real features
+    fake:Sample # fake features
+) -> dict: # functions of weights, by name
     "KID over all pairs"
     _enough(real, fake, 2, "KID")
     x, y = (s.flat.astype(np.float64) for s in (real, fake))
@@ -140,7 +139,7 @@ def kid_subsets(
 
 # %% ../nbs/02e_distances.ipynb #23af6f72
 def _squared_distances(x, y):
-    "Squared Euclidean distances; 0 where they are within rounding of it"
+    "Squared distances; rounding errors are 0"
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     xx, yy = (x**2).sum(1)[:, None], (y**2).sum(1)[None]
     d = x @ y.T
@@ -155,11 +154,11 @@ def _mean(v, w): return float(np.average(v, weights=w))
 
 # %% ../nbs/02e_distances.ipynb #c7715d26
 def manifolds(
-    real:Sample, # features of real patches
-    fake:Sample, # features of fakes
+    real:Sample, # real features
+    fake:Sample, # fake features
     k:int=3, # neighbours of precision and recall
     k_density:int=5 # neighbours of density and coverage
-) -> dict: # name -> function of weights
+) -> dict: # functions of weights, by name
     "Precision, recall, density and coverage"
     furthest = max(k, k_density)
     _enough(real, fake, furthest+1, f"A ball that reaches to neighbour {furthest}")
@@ -180,11 +179,11 @@ def _half_of(sample, seed, name):
 
 # %% ../nbs/02e_distances.ipynb #9f296284
 def two_sample(
-    real:Sample, # features of real patches
-    fake:Sample, # features of fakes
+    real:Sample, # real features
+    fake:Sample, # fake features
     seed:int=0 # which patients are in which half
-) -> dict: # name -> function of weights
-    "Accuracy, on new patients, of a classifier that separates real patches from fakes"
+) -> dict: # functions of weights, by name
+    "Accuracy of a classifier of real patches and fakes"
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -204,9 +203,9 @@ def two_sample(
 
 # %% ../nbs/02e_distances.ipynb #b72f6116
 def mixing(
-    real:Sample, # features of real patches
-    fake:Sample # features of fakes
-) -> dict: # name -> function of weights
+    real:Sample, # real features
+    fake:Sample # fake features
+) -> dict: # functions of weights, by name
     "Real rows among the neighbours of fakes, relative to chance"
     _enough(real, fake, 2, "Mixing")
     x, y = real.flat, fake.flat
@@ -220,7 +219,7 @@ def mixing(
 
 # %% ../nbs/02e_distances.ipynb #8ba2c346
 def _grid_peaks(h, w):
-    "Where grids of period 2, 4 and 8 show in `power_spectra`, and the places around each"
+    "Places of grids in `power_spectra`, and those around each"
     peaks = [(round(v*h/8) % h, round(u*w/8)) for u in range(5) for v in range(-3, 5) if u or v > 0]
     peaks = [(r, c) for r, c in peaks if c <= w//2]
     steps = [(i-5, j-5) for i, j in np.ndindex(11, 11) if max(abs(i-5), abs(j-5)) >= 3]
@@ -231,46 +230,39 @@ def _grid_peaks(h, w):
     return [(p, _around(*p)) for p in peaks]
 
 # %% ../nbs/02e_distances.ipynb #13793973
-def _checkerboard_parts(power, shape):
-    "(N,P) power at the P peaks, and (N,P) mean power around them"
-    places = _grid_peaks(*shape)
-    at = [power[:, r, c] for (r, c), _ in places]
-    around = [power[(slice(None), *np.transpose(near))].mean(1) for _, near in places]
-    return np.stack(at, 1), np.stack(around, 1)
-
 def checkerboard_index(
-    at:np.ndarray, # (N,P) power at the frequencies of a grid
+    at:np.ndarray, # (N,P) power at frequencies of grids
     around:np.ndarray, # (N,P) mean power around them
     weights=None # (N,) how often each patch counts
 ) -> float:
-    "Power at a grid's strongest frequency relative to that around it"
+    "Relative power at the strongest frequency of a grid"
     average = lambda x: np.average(x, axis=0, weights=weights)
     return float((average(at)/average(around)).max())
 
 # %% ../nbs/02e_distances.ipynb #779fe60d
 def spectral_numbers(
     pixels:np.ndarray # (N,S,S) uint8
-) -> np.ndarray: # (N,1+2P) slope, power at the P peaks, power around them
+) -> np.ndarray: # (N,1+2P) slope, power at and around the peaks
     "What the two spectral measures are computed from"
     power, shape = power_spectra(pixels), pixels.shape[1:]
-    return np.concatenate([patch_slopes(power, shape)[:, None], *_checkerboard_parts(power, shape)], 1)
+    places = _grid_peaks(*shape)
+    at = [power[:, r, c] for (r, c), _ in places]
+    around = [power[(slice(None), *np.transpose(near))].mean(1) for _, near in places]
+    return np.stack([patch_slopes(power, shape), *at, *around], 1)
 
 # %% ../nbs/02e_distances.ipynb #0d92532e
 def spectral(
-    real:Sample, # `spectral_numbers` of real patches
-    fake:Sample # `spectral_numbers` of fakes
-) -> dict: # name -> function of weights
-    "The difference of mean spectral slopes, and the fakes' checkerboard index"
+    real:Sample, # real `spectral_numbers`
+    fake:Sample # fake `spectral_numbers`
+) -> dict: # functions of weights, by name
+    "The difference of slopes, and the fakes' checkerboard index"
     _enough(real, fake, 1, "A spectrum")
     s, t, (at, around) = real.x[:, 0], fake.x[:, 0], np.split(fake.x[:, 1:], 2, axis=1)
     return {"spectral slope, difference": lambda wr=None, wf=None: abs(_mean(t, wf)-_mean(s, wr)),
             "checkerboard index": lambda wr=None, wf=None: checkerboard_index(at, around, wf)}
 
 # %% ../nbs/02e_distances.ipynb #6330076f
-def patient_halves(
-    patients, # (N,) the patient of each patch
-    seed:int=0 # which patients are in which half
-) -> tuple: # two arrays of row numbers
+def _patient_halves(patients, seed=0):
     "Two halves of a set that share no patient, equally long"
     patients = np.asarray(patients).astype(str)
     ids = seeded_rng(seed, "halves").permutation(np.unique(patients))
@@ -301,10 +293,10 @@ def _call(self:Comparison, measure, real, fake):
 # %% ../nbs/02e_distances.ipynb #bc2b42fa
 @patch
 def _halved(self:Comparison, measure):
-    "A measure between fakes and real patches, and between real patches, at the same counts"
+    "A measure and its floor, at the same counts"
     real, fake, rows, sizes = self.real, self.fake, [], []
     for i in range(self.repeats):
-        a, b = patient_halves(real.patients, seed_for(self.seed, "floor", i))
+        a, b = _patient_halves(real.patients, seed_for(self.seed, "floor", i))
         n = min(len(a), len(fake))
         chosen = seeded_rng(self.seed, "fakes", i).permutation(len(fake))[:n]
         matched, floor = (self._call(measure, real[b[:n]], x) for x in (fake[chosen], real[a[:n]]))
@@ -315,7 +307,7 @@ def _halved(self:Comparison, measure):
 # %% ../nbs/02e_distances.ipynb #66427c4f
 @patch
 def _spread(self:Comparison, found):
-    "The spread of a measure when patients and fakes are drawn with replacement"
+    "The spread over draws of patients and fakes with replacement"
     counts = [patient_draws(s.patients, self.draws, seed_for(self.seed, name))
               for name, s in (("real", self.real), ("fake", self.fake))]
     usable = [(w, v) for w, v in zip(*counts) if (w > 0).sum() > 1 and (v > 0).sum() > 1]

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['INCEPTION', 'TEXTURE', 'FEATURES', 'Extractor', 'kept_features', 'inception_file', 'inception_network',
            'random_inception', 'GreyInception', 'inception_extractor', 'FeatureClassifierRun', 'train_and_test',
-           'classifier_extractor', 'own_classifier_extractor', 'efficientnet_extractor', 'dinov2_extractor',
-           'radiomics_extractor', 'extractors_for']
+           'classifier_extractor', 'efficientnet_extractor', 'dinov2_extractor', 'radiomics_extractor',
+           'extractors_for']
 
 # %% ../nbs/02d_features.ipynb #0c253ba1
 import copy, importlib, os, tempfile
@@ -39,7 +39,7 @@ class Extractor:
     name:str # in tables
     compute:callable # (N,S,S) uint8 -> (N,d)
     identity:str # changes when the features would
-    scaled:bool = False # whether to divide features by their standard deviation
+    scaled:bool = False # by the standard deviation of the real patches
 
     def __call__(self,
         pixels:np.ndarray # (N,S,S) uint8
@@ -57,7 +57,7 @@ def kept_features(
     pixels:np.ndarray, # (N,S,S) uint8
     folder=None # None for `features` in MAMMOGAN_HOME
 ) -> np.ndarray: # (N,d) float32
-    "Features of patches: read from the cache, or computed and kept"
+    "Features of patches, from the cache or computed now"
     path = Path(folder or home()/"features")/f"{extractor.identity}-{fingerprint(np.asarray(pixels))}.npy"
     if not path.is_file():
         with replacing(path) as new: np.save(new, extractor(pixels))
@@ -72,7 +72,7 @@ _BEGINS = INCEPTION[-12:-4] # of the file's SHA-256
 def inception_file(
     download:bool=False # whether it may be fetched
 ) -> Path: # None where the weights are not available
-    "pytorch-fid's weights: from `MAMMOGAN_INCEPTION`, from torch's cache, or downloaded"
+    "pytorch-fid's weights: given, in torch's cache, or downloaded"
     given = os.environ.get("MAMMOGAN_INCEPTION")
     path = Path(given or Path(torch.hub.get_dir())/"checkpoints"/INCEPTION)
     named = f"MAMMOGAN_INCEPTION={given}" if given else path
@@ -107,7 +107,7 @@ def inception_network(
 def random_inception(
     path # where the state is written
 ) -> Path:
-    "A file like pytorch-fid's weights, but random: for tests and timing"
+    "Random weights like pytorch-fid's, for tests and timing"
     from pytorch_fid.inception import _inception_v3
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(0, "random inception"))
@@ -141,7 +141,7 @@ def _join_convolutions(module):
 
 # %% ../nbs/02d_features.ipynb #12eaca76
 class GreyInception(nn.Module):
-    "pytorch-fid's InceptionV3 for grey patches: (B,1,S,S) in [0,1] to (B,2048)"
+    "pytorch-fid's InceptionV3 for grey patches, to (B,2048)"
     def __init__(self, net):
         super().__init__()
         self.blocks = copy.deepcopy(net.blocks)
@@ -159,7 +159,7 @@ class GreyInception(nn.Module):
 
 # %% ../nbs/02d_features.ipynb #37b50f6d
 def _threaded(f, parts):
-    "A function of each part in order, by as many threads as torch has, each of which computes alone"
+    "A function of each part, by torch's number of threads"
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -168,7 +168,7 @@ def _threaded(f, parts):
 
 # %% ../nbs/02d_features.ipynb #17ff3f46
 def _network_features(net, pixels, batch, name):
-    "A network's features of patches as (N,d) float32; `net` takes (B,1,S,S) in [0,1]"
+    "(N,d) features of patches; `net` takes (B,1,S,S) in [0,1]"
     device = train_device()
     @torch.inference_mode()
     def _features(part): return net(part.to(device, torch.float32).div(255)).float().cpu()
@@ -237,20 +237,16 @@ def classifier_extractor(
     return Extractor(name, lambda x: lesion_features(net, x), f"classifier-{fingerprint(path)}-1")
 
 # %% ../nbs/02d_features.ipynb #a63c688b
-def own_classifier_extractor(
-    store:RunStore, # where runs are kept
-    ps:PatchSet, # lesions and normal tissue
-    config:ClassifierConfig=CLASSIFIERS["demo"], # how the classifier is trained
-    seed:int=0 # of folds, patches and weights
-) -> Extractor:
-    "Features of a classifier trained on the set's own training patients"
+def _own_classifier(store, ps, config=CLASSIFIERS["demo"], seed=0):
+    "Features of a classifier of the set's own lesions"
     if not len(ps.normals):
         raise ParameterError("This set has no normal tissue to train a lesion classifier on.")
     f = make_folds(ps, 3, "patient", .2, seed)[0]
     parts = [_balanced(ps, part, seed) for part in (f.train, f.valid, f.test)]
     sets, train = [(p.normalised(), p.rows.label.values) for p in parts], parts[0]
     def _make(run, folder):
-        found = train_and_test(sets, config, seed_for(seed, "feature classifier"), folder, "classifier for features")
+        found = train_and_test(sets, config, seed_for(seed, "feature classifier"), folder,
+                               "classifier for features")
         return dict(found, training_patients=len(train.patients), lesions=len(train.positives))
     run = FeatureClassifierRun(fingerprint(*[a for s in sets for a in s]), config, _MOST, seed)
     folder, m = store.get(run, _make), store.metrics(run)
@@ -261,21 +257,22 @@ def own_classifier_extractor(
 def efficientnet_extractor(
     batch:int=4 # patches at a time; more leave the processor's cache
 ) -> Extractor:
-    "EfficientNet-Lite0's last feature maps, averaged over positions: 1,280 numbers"
+    "EfficientNet-Lite0's last feature maps, averaged over positions"
     body = imagenet_body("efficientnet").to(train_device())
-    def _compute(pixels): return _network_features(lambda x: body(x).mean((2, 3)), pixels, batch, "EfficientNet")
+    net = lambda x: body(x).mean((2, 3))
+    def _compute(pixels): return _network_features(net, pixels, batch, "EfficientNet")
     identity = IMAGENET["efficientnet"].removesuffix(".pth")+"-1"
     return Extractor("EfficientNet-Lite0 (ImageNet)", _compute, identity)
 
 # %% ../nbs/02d_features.ipynb #9bd32fe6
 def _haar_step(x):
-    "One level of Haar's wavelets: averages, and horizontal, vertical and diagonal details"
+    "One level of Haar's wavelets: averages, and details in three directions"
     a, b, c, d = x[:, ::2, ::2], x[:, ::2, 1::2], x[:, 1::2, ::2], x[:, 1::2, 1::2]
     return (a+b+c+d)/2, np.stack([a-b+c-d, a+b-c-d, a-b-c+d], 1)/2
 
 # %% ../nbs/02d_features.ipynb #92301b97
 def _cells(x, n):
-    "Means over n by n cells of the last two axes; an incomplete cell is left out"
+    "Means over n by n cells of the last two axes"
     s, t = x.shape[-2]//n, x.shape[-1]//n
     return x[..., :s*n, :t*n].reshape(*x.shape[:-2], n, s, n, t).mean((-3, -1))
 
@@ -300,8 +297,8 @@ TEXTURE = Extractor("texture (grey values and wavelet energies)", _texture_featu
 def _extra(module, package, wanted_for):
     try: return importlib.import_module(module)
     except ImportError as e:
-        raise ParameterError(f"{wanted_for} need {package}, which is not installed or cannot be imported ({e}): "
-                             f"pip install {package}, or choose other features.") from e
+        raise ParameterError(f"{wanted_for} need {package}, which cannot be imported ({e}): "
+                             f"pip install {package}.") from e
 
 # %% ../nbs/02d_features.ipynb #b4c3e372
 def dinov2_extractor() -> Extractor:
@@ -320,7 +317,7 @@ def dinov2_extractor() -> Extractor:
 
 # %% ../nbs/02d_features.ipynb #8c40bc3f
 def radiomics_extractor() -> Extractor:
-    "frd-score's radiomics features (version 1, two dimensions) of whole patches"
+    "frd-score's radiomics features (version 1) of whole patches"
     frd = _extra("frd_score.frd", "frd-score", "Radiomics features")
     def _compute(pixels):
         with tempfile.TemporaryDirectory() as t:
@@ -337,9 +334,9 @@ FEATURES = ("auto", "inception", "inception-bf16", "classifier", "texture", "eff
 
 # %% ../nbs/02d_features.ipynb #17009f1a
 def extractors_for(
-    names:str, # some of `FEATURES`, separated by blanks
+    names:str, # some of `FEATURES`
     patches:PatchSet=None, # the real set with its normal tissue
-    classifier="", # a folder with classifier.safetensors; empty to train one
+    classifier="", # its folder; empty to train one
     runs="", # the run store
     seed:int=0 # of that training
 ) -> list: # of `Extractor`
@@ -348,7 +345,7 @@ def extractors_for(
     whole = patches is not None and len(patches.normals) > 0
     def _classifier():
         if classifier: return classifier_extractor(classifier, Path(classifier).name)
-        if whole: return own_classifier_extractor(RunStore(runs), patches, seed=seed)
+        if whole: return _own_classifier(RunStore(runs), patches, seed=seed)
         raise ParameterError("features='classifier' needs a set of patches with normal tissue to train on, "
                              "or classifier=<a folder with classifier.safetensors>.")
     def _best(): return "inception" if inception_file() else "classifier" if classifier or whole else "texture"

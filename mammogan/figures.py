@@ -31,14 +31,14 @@ from .study_results import figures_folder, stored_study, study_figures
 # %% ../nbs/05_figures.ipynb #0a0036d9
 @dataclass(frozen=True)
 class Paper:
-    "One run of the paper: its patches, its settings, and the store with its results"
+    "One run of the paper"
     store:RunStore # networks, scores and maps
     ps:PatchSet # patches of all kinds
     preset:str # `paper`, `demo` or `smoke`
     size:int # k of Figures 3, 5 and 6
-    seed:int = 0 # of patches, networks and splits
-    folds:int = 1 # folds of the study
-    seeds:tuple = (0,) # seeds of the study
+    seed:int = 0 # of patches and networks
+    folds:int = 1 # of the study
+    seeds:tuple = (0,) # of the study
 
     @cached_property
     def experiment(self) -> Experiment:
@@ -48,13 +48,10 @@ class Paper:
 
     @cached_property
     def study(self) -> tuple:
-        "Experiments and runs of Figure 4: all sizes whose four modes are in the store"
+        "Experiments and runs of Figure 4: all complete sizes in the store"
         return stored_study(self.store, self.experiment, self.folds, self.seeds)
 
-    def facts(self,
-        fakes:bool=False, # whether the figure shows fakes
-        **counts # of what is shown
-    ) -> dict:
+    def _facts(self, fakes=False, **counts):
         "What the footnote of a figure states"
         gan = dict(gan=SIMULATED_WITH[self.preset]) if fakes else {}
         return figure_facts(self.ps, self.preset, self.seed, **counts) | gan
@@ -63,7 +60,7 @@ class Paper:
 def missing_results(
     paper:Paper # the run to draw
 ) -> list: # sentences
-    "Which results the figures need and the store does not hold"
+    "Results that the figures need and the store lacks"
     e, preset = paper.experiment, paper.preset
     lesions = simulation_lesions(paper.ps).normalised()
     simulation = GANRun(fingerprint(lesions), len(lesions), SIMULATIONS[preset], paper.seed)
@@ -83,8 +80,9 @@ def preparation_figure(
     "Figure 1: preparation of the dataset"
     shown, used = typical_image(archive), paper.ps.info["account"]
     image, config = archive.images.loc[shown], PrepareConfig(**paper.ps.info["config"])
-    drawn = figure_1(preparation(archive, shown, config, paper.seed), title=f"{image.laterality} {image['view']}")
-    return drawn, paper.facts(images=used["images_used"], lesions=used["lesions_used"],
+    steps = preparation(archive, shown, config, paper.seed)
+    drawn = figure_1(steps, title=f"{image.laterality} {image['view']}")
+    return drawn, paper._facts(images=used["images_used"], lesions=used["lesions_used"],
                               normals=used["normals"], patients=used["patients"])
 
 # %% ../nbs/05_figures.ipynb #2712a90d
@@ -95,7 +93,7 @@ def training_figure(
     real = simulation_lesions(paper.ps)
     G = load_generator(simulate_lesions(paper.store, paper.ps, paper.preset, paper.seed))
     drawn = figure_2(real[:3].normalised(), sample(G, 3, paper.seed))
-    return drawn, paper.facts(True, lesions=len(real))
+    return drawn, paper._facts(True, lesions=len(real))
 
 # %% ../nbs/05_figures.ipynb #9dac4a15
 def lesion_figure(
@@ -104,7 +102,7 @@ def lesion_figure(
     "Figure 5: fakes and real lesions"
     learned = {"lesions learned from": len(simulation_lesions(paper.ps))}
     groups = figure_5_groups(paper.store, paper.ps, paper.preset, paper.seed)
-    return figure_5(groups), paper.facts(True, **learned)
+    return figure_5(groups), paper._facts(True, **learned)
 
 # %% ../nbs/05_figures.ipynb #39243ee2
 def map_figure(
@@ -116,7 +114,7 @@ def map_figure(
     counts = {group: int((names == name).sum()) for name, group in plural.items()}
     title = f"{paper.ps.info['archive']} ({paper.preset}), perplexity {perplexity_for(len(pixels)):.0f}"
     figure = figure_6(map_run(paper.store, pixels, paper.seed), names, title)
-    return figure, paper.facts(True, **counts)
+    return figure, paper._facts(True, **counts)
 
 # %% ../nbs/05_figures.ipynb #c1ed21b5
 def all_figures(
@@ -126,7 +124,7 @@ def all_figures(
     "Draw Figures 1 to 6"
     if missing := missing_results(paper):
         raise ParameterError(f"{paper.store.path} does not hold: {'; '.join(missing)}. "
-                             "Run that first, with the same parameters.")
+                             "Run that first.")
     made, table = paper.study
     study = study_figures(paper.preset, made, table, paper.experiment)
     return [preparation_figure(paper, archive), training_figure(paper), *study.values(),
@@ -136,7 +134,7 @@ def all_figures(
 def save_figures(
     paper:Paper, # the run that was drawn
     drawn, # from `all_figures`
-    out=""        # a folder; empty for the store's own
+    out="" # a folder; empty for the store's own
 ) -> list: # paths
     "Save Figures 1 to 6 as SVG, PNG and PDF with their facts"
     folder = figures_folder(paper.store, paper.preset, paper.experiment)

@@ -71,7 +71,7 @@ class MapRun(Run):
 
 # %% ../nbs/02m_maps.ipynb #4db8417a
 def map_run(
-    store:RunStore, # where runs are kept
+    store:RunStore, # the run store
     pixels:np.ndarray, # (N,S,S) uint8, or (N,d) features
     seed:int=0, # of the map
     iterations:int=4000 # of t-SNE

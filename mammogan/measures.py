@@ -23,7 +23,7 @@ from .pictures import Pictures
 
 # %% ../nbs/02i_measures.ipynb #bcfc3b56
 def as_pictures(
-    given, # `Pictures`, a `PatchSet` (its lesions), or (N,S,S) uint8
+    given, # `Pictures`, a `PatchSet`, or (N,S,S) uint8
     name:str="" # for messages
 ) -> Pictures:
     "Anything that can be compared, as `Pictures`"
@@ -58,7 +58,7 @@ def comparable(
 
 # %% ../nbs/02i_measures.ipynb #b211a22d
 def _oddities(p):
-    "What a reader must know about a set before reading its numbers"
+    "Unusual properties of a set"
     same = len(p)-len({x.tobytes() for x in p.pixels})
     flat = sum(x.min() == x.max() for x in p.pixels)
     found = list(p.notes)
@@ -72,11 +72,11 @@ def _oddities(p):
 
 # %% ../nbs/02i_measures.ipynb #8e602b77
 def describe_sets(
-    real:Pictures, # what the generator learned from
+    real:Pictures, # training patches
     fake:Pictures, # what it made
     held:Pictures=None # real patches of other patients
 ) -> list: # of sentences
-    "Unusual properties of sets, and patches of the real set that others contain"
+    "Unusual properties of sets, and real patches among others"
     sets = [s for s in (real, fake, held) if s is not None]
     found, known = [o for s in sets for o in _oddities(s)], {x.tobytes() for x in real.pixels}
     unknown = "patients unknown, so every patch counts as a patient of its own, and intervals are too narrow."
@@ -99,7 +99,7 @@ def measured(
     comparison:Comparison, # fakes and real patches
     measure # of `mammogan.distances`
 ) -> pd.DataFrame:
-    "A measure with its floor; where it cannot be computed, rows with the reason"
+    "A measure with its floor, or rows with the reason"
     try: return comparison.table(measure)
     except ValueError as e:
         return pd.DataFrame(dict(verdict="not computed", note=str(e)), index=_NAMES[measure])
@@ -109,7 +109,7 @@ def standardised(
     real:np.ndarray, # (N,d) features
     fake:np.ndarray # (M,d) features
 ) -> tuple: # both
-    "Features in units of the real patches' standard deviation from their mean"
+    "Features in standard deviations of the real ones"
     mean, spread = real.mean(0), np.maximum(real.std(0), 1e-3)
     return (real-mean)/spread, (fake-mean)/spread
 
@@ -125,7 +125,7 @@ def copy_rows(
     held:Pictures=None, # real patches of other patients
     draws:int=200, # of the bootstrap
     seed:int=0 # of the draws
-) -> pd.DataFrame: # the column floor has the value expected by chance
+) -> pd.DataFrame: # its floor is expected by chance
     "Whether the generator copies, as rows of the table"
     features = "pixels, flips tried"
     try: table = _copying(real, fake, held, draws=draws, seed=seed)[0]
@@ -139,7 +139,7 @@ def write_evaluation(
     table:pd.DataFrame, # from `evaluate`
     real:Pictures, # what it compared
     fake:Pictures, # what it compared
-    held:Pictures, # what it compared, or None
+    held:Pictures, # or None
     folder # where files go
 ) -> Path:
     "The table as CSV and JSON, and the closest pairs as a picture"

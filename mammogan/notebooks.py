@@ -24,8 +24,8 @@ def find_notebooks(
     folder = Path(nbs).expanduser() if nbs else Path(find_spec("mammogan").origin).parent.parent/"nbs"
     missing = [n for n in NEEDED if not (folder/f"{n}.ipynb").is_file()]
     if not missing: return folder
-    raise ParameterError(f"nbs={str(folder)!r} does not hold {missing[0]}.ipynb. The notebooks come with the "
-                         "repository: clone it, and give its nbs folder.")
+    raise ParameterError(f"nbs={str(folder)!r} does not hold {missing[0]}.ipynb. Clone "
+                         "the repository, and give its nbs folder.")
 
 # %% ../nbs/05b_notebooks.ipynb #0b4afff1
 def _parameter_names(path):
@@ -66,14 +66,14 @@ class ExecutedNotebook(Run):
     cells:str # a hash of its cells' sources
     parameters:dict # those that it takes and that matter
     data:str # the patches' fingerprint
-    library:str # a hash of the library's sources and of the packages' versions
+    library:str # a hash of sources and packages' versions
     commit:str
 
 # %% ../nbs/05b_notebooks.ipynb #e33141e8
 _UNRELATED = ("runs", "out", "workers", "nbs") # parameters that do not change a result
 
 def _executed_notebook(path, parameters, data, made_by):
-    "What determines the outcome of a notebook; `made_by` comes from `provenance`"
+    "A notebook's identity; `made_by` comes from `provenance`"
     cells = fingerprint([c["source"] for c in read_json(path)["cells"]])
     mine = {k: v for k, v in _own_parameters(path, parameters).items() if k not in _UNRELATED}
     library = fingerprint(made_by["source"], made_by["packages"], made_by["python"])
@@ -81,7 +81,7 @@ def _executed_notebook(path, parameters, data, made_by):
 
 # %% ../nbs/05b_notebooks.ipynb #084fd844
 def _register_engine(bar):
-    "Register an engine of papermill that counts cells on `bar` and can be stopped; its name"
+    "The name of a papermill engine that counts cells and can be stopped"
     import asyncio
     from nbclient.util import ensure_async, run_sync
     from papermill.clientwrap import PapermillNotebookClient

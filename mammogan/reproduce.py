@@ -27,16 +27,16 @@ from .sources import open_patches, SOURCES
 # %% ../nbs/06_reproduce.ipynb #d4cc0ff8
 @dataclass
 class Settings:
-    "What the paper is made from"
-    preset:str = "demo" # `paper`, `demo` or `smoke`
-    source:str = "phantom" # where mammograms come from
-    data:str = "" # the source's folder
-    seed:int = 0 # the same seed gives the same bytes
-    size:int = 0 # k of Figures 3, 5 and 6; 0 for the first of `sizes`, or the preset's
-    sizes:str = "" # sizes of the study: "100 250 500"; empty for `size` alone
-    folds:int = 1 # how many of the three folds
-    seeds:int = 1 # how many seeds, from `seed` on
-    workers:int = 2 # processes; they change nothing but the time
+    "What the paper is made from; `mammogan_reproduce --help` explains each"
+    preset:str = "demo"
+    source:str = "phantom"
+    data:str = ""
+    seed:int = 0
+    size:int = 0
+    sizes:str = ""
+    folds:int = 1
+    seeds:int = 1
+    workers:int = 2
 
     def __post_init__(self):
         check_choice("preset", self.preset, PRESETS)
@@ -57,7 +57,7 @@ def _paper_folder(store, settings):
 
 # %% ../nbs/06_reproduce.ipynb #b138a586
 def _collect(out, folders, tables):
-    "Copy notebooks and figures into `out`, and write tables and page; the names of the figures"
+    "Copy notebooks and figures into `out`, and write tables and page"
     for folder in folders:
         for p in [*folder.glob("*.ipynb"), *folder.glob("figure-*.*")]:
             place = out/"notebooks" if p.suffix == ".ipynb" else out
@@ -83,13 +83,13 @@ def hardware() -> dict:
 # %% ../nbs/06_reproduce.ipynb #a141aed6
 def reproduce(
     settings:Settings, # what the paper is made from
-    runs="", # the run store; empty for MAMMOGAN_RUNS
-    out="", # the paper's folder; empty for one in the run store
-    nbs="", # the folder of the notebooks; empty to look next to the library
+    runs="", # the run store
+    out="", # the paper's folder; empty for the store's
+    nbs="", # the notebooks; empty to look next to the library
     notebooks:str="", # some of them, see `numbered_notebooks`
     executed="" # a store for executed notebooks alone
-) -> dict: # `out`, names of figures and tables, seconds per notebook
-    "Execute the chapters, and collect figures, tables, page and provenance in `out`"
+) -> dict: # `out`, `figures`, `tables`, `seconds`
+    "Execute the chapters, and collect their results in `out`"
     s, given, store = settings, asdict(settings), RunStore(runs)
     paths = numbered_notebooks(find_notebooks(nbs), notebooks)
     out = Path(out).expanduser().absolute() if out else _paper_folder(store, s)
@@ -109,9 +109,9 @@ def reproduce(
 def check_reproduction(
     first:dict, # from `reproduce`
     settings:Settings, # what it was given
-    stored:bool=False, # whether networks and patches come from the store
+    stored:bool=False, # whether to only execute again
     **places # further parameters of `reproduce`
-) -> dict: # `first`, the number of compared outputs, and the names of those that differ
+) -> dict: # `first`, `compared` and `differ`
     "Make the paper again and compare its outputs"
     out = Path(first["out"])
     again = out.with_name(f"{out.name}-again")
@@ -125,8 +125,8 @@ def check_reproduction(
     compared = compare_outputs(out, again)
     before, after = (read_json(folder/"provenance.json") for folder in (out, again))
     if any(before[k] != after[k] for k in ("commit", "source")):
-        print(f"The sources changed during the check, from commit {before['commit']} to {after['commit']}. "
-              "Figures are compared without the commit that they state.", file=sys.stderr)
+        print(f"The sources changed during the check, from {before['commit']} to {after['commit']}. "
+              "Figures are compared without their commit.", file=sys.stderr)
     results = dict(zip(compared.output, compared.result))
     write_json(out/"check.json", dict(kind="from the store" if stored else "from nothing", outputs=results))
     return dict(first, compared=len(results), differ=[n for n, r in results.items() if r not in (SAME, BUT_COMMIT)])

@@ -55,7 +55,7 @@ def three_parts(
     lesions:PatchSet, # to divide by patient
     seed:int=0 # which patients
 ) -> dict: # `learn`, `validation` and `test`
-    "Three fifths of the patients to learn from, a fifth to choose by, a fifth to report on"
+    "Three fifths of patients to learn from, one to choose, one to report"
     validation, test = held_out(lesions.rows.patient, [.2, .2], seeded_rng(seed, "parts"))
     return dict(learn=lesions[~(validation | test)], validation=lesions[validation], test=lesions[test])
 
@@ -70,8 +70,8 @@ class Reference:
     "Real lesions to compare patches with"
     def __init__(self,
         real:PatchSet, # lesions of held-out patients
-        learn:np.ndarray, # (N,128,128) uint8 training patches, for the scale of texture
-        features=None # an `Extractor` of EfficientNet features, or None
+        learn:np.ndarray, # (N,128,128) uint8 training patches
+        features=None # an `Extractor` of EfficientNet, or None
     ):
         self.pixels, self.extractor = real.normalised(), features
         self.scale = TEXTURE(learn).std(0)+1e-9
@@ -83,7 +83,7 @@ class Reference:
     def measures(self,
         patches:np.ndarray # (N,128,128) uint8
     ) -> dict: # some of `MEASURES`
-        "Distances of patches to the real ones, and their checkerboard index"
+        "Distances to the real ones, and the checkerboard index"
         there = Sample(TEXTURE(patches)/self.scale)
         at, around = np.split(spectral_numbers(patches)[:, 1:], 2, axis=1)
         with few_threads(there.x.shape[1]):
@@ -107,7 +107,7 @@ def mean(self:Reference,
 # %% ../nbs/02k_train_generator.ipynb #8c2f18c2
 @patch
 def floor(self:Reference,
-    learn:np.ndarray # (N,128,128) uint8 training patches
+    learn:np.ndarray # (N,128,128) uint8
 ) -> dict:
     "Measures of as many training patches"
     draw = lambda i: learn[seeded_rng(i, "floor").permutation(len(learn))[:len(self)]]
@@ -115,7 +115,7 @@ def floor(self:Reference,
 
 # %% ../nbs/02k_train_generator.ipynb #88967ada
 class _StepTimer(Callback):
-    "Time steps in whole cycles from one penalty to the next, then end the training"
+    "Time whole cycles of the penalty, then end the training"
     order = 90
     def __init__(self, clock, seconds, cycle):
         self.clock, self.seconds, self.cycle = clock, seconds, cycle
@@ -131,16 +131,16 @@ class _StepTimer(Callback):
 
 # %% ../nbs/02k_train_generator.ipynb #8c2f1889
 def _work_clock():
-    "Seconds of work: of this process on a CPU, of the clock on a GPU"
+    "Seconds: of work on a CPU, of the clock on a GPU"
     if train_device().type == "cpu": return time.process_time()
     torch.cuda.synchronize()
     return time.perf_counter()
 
 # %% ../nbs/02k_train_generator.ipynb #626c349d
 def seconds_a_step(
-    pixels:np.ndarray, # (N,128,128) uint8 training patches
+    pixels:np.ndarray, # (N,128,128) uint8
     config:GANConfig, # settings
-    kinds=None, # (N,C) classes, where the settings have some
+    kinds=None, # (N,C) classes, if any
     seconds:float=3. # to measure for
 ) -> float:
     "Seconds per training step on this machine"
@@ -163,10 +163,10 @@ class Pace(TrainedRun):
 # %% ../nbs/02k_train_generator.ipynb #8c2f1f7d
 def steps_in(
     minutes:float, # of one core, or of the GPU
-    store:RunStore, # where the pace is kept
-    pixels:np.ndarray, # (N,128,128) uint8 training patches
+    store:RunStore, # the run store
+    pixels:np.ndarray, # (N,128,128) uint8
     config:GANConfig, # settings
-    kinds=None # (N,C) classes, where the settings have some
+    kinds=None # (N,C) classes, if any
 ) -> int:
     "The number of training steps that some minutes allow"
     check_number("minutes", minutes, low=.001, whole=False)
@@ -209,15 +209,15 @@ def training_steps(
 
 # %% ../nbs/02k_train_generator.ipynb #8a9ff070
 def train_generator(
-    store:RunStore, # where runs are kept
+    store:RunStore, # the run store
     ps:PatchSet, # whose lesions are learned
     config:GANConfig, # settings, without classes
     conditions:str="", # for `condition_classes`
-    minutes:float=0, # of training, instead of the settings' steps
-    seed:int=0, # of the training, and of the held-out patients
+    minutes:float=0, # of training, instead of steps
+    seed:int=0, # of training and held-out patients
     all_lesions:bool=False # whether to hold out nothing
 ) -> TrainedGenerator:
-    "Train a generator on the lesions of a set, or find or continue such a training"
+    "Train a generator on the lesions of a set, or continue a training"
     lesions = ps.positives
     train, held = (lesions, None) if all_lesions else hold_out(lesions, seed)
     count = lambda ps: f"{len(ps):,} lesions of {len(ps.patients):,} patients"
