@@ -207,7 +207,7 @@ def mammogan_train(
     "Train a generator. Example: mammogan_train --data my-lesions --conditions status --out my-generator"
     from mammogan import train_generator as t
     from mammogan.sources import open_patches
-    if minutes and steps: raise ParameterError("minutes and steps are two ways to say how long: give one.")
+    if minutes and steps: raise ParameterError("minutes and steps are two ways to say how long: give one of them.")
     config = t.budget(recipe, preset, steps)
     check_number("minutes", minutes, low=0, whole=False)
     check_number("seed", seed, low=0)

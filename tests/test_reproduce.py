@@ -17,7 +17,7 @@ PARAMETERS = "source = 'phantom'\ndata = ''\npreset = 'demo'\nseed = 0\nruns = '
 START = "from mammogan.core import RunStore\nfrom mammogan.sources import open_archive, open_patches\nps, store = open_patches(source, data, preset, seed), RunStore(runs)\n"
 CHAPTERS = {"01_dataset": "print(source, preset, seed)",
          "02_dcgan": "print(preset)",
-         "03_evaluation": START+"from mammogan.evaluation import figure_6_points\nfrom mammogan.experiment import Experiment, STUDIES\n"
+         "03_evaluation": START+"from mammogan.evaluation import figure_6_points\nfrom mammogan.experiment import Experiment\nfrom mammogan.presets import STUDIES\n"
                                 "figure_6_points(store, Experiment(ps.of_kind('mass'), size, 0, seed, STUDIES[preset]), preset)",
          "04_augmentation": START+"from mammogan.augmentation import study\nfrom mammogan.dcgan import simulate_lesions\nsimulate_lesions(store, ps, preset, seed)\nstudy(store, ps, preset, [size], workers=1)",
          "05_figures": START+"from mammogan.figures import all_figures, Paper, save_figures\npaper = Paper(store, ps, preset, size, seed, folds, (seed,))\n"
