@@ -20,7 +20,7 @@ from .study_results import *
 # %% ../nbs/04_augmentation.ipynb #aeffa4dd
 def study_config(
     preset:str, # `paper`, `demo` or `smoke`
-    gan:str="", # recipe of the GAN, one of `RECIPES`; empty for the preset's
+    gan:str="", # recipe of the GAN; empty for the preset's
     **changes # `network` and `threshold_rule` of the classifier, or fields of `StudyConfig`
 ): # a `StudyConfig`
     "The settings of a preset with changes; an empty value leaves the preset's"
@@ -32,8 +32,8 @@ def study_config(
 
 # %% ../nbs/04_augmentation.ipynb #8cfde2a8
 def study(
-    store:RunStore, # where runs are kept
-    ps:PatchSet, # lesions of all kinds and normal tissue of a source
+    store:RunStore, # the run store
+    ps:PatchSet, # lesions of all kinds and normal tissue
     preset:str="demo", # `paper`, `demo` or `smoke`
     sizes=(500,), # numbers of real lesions
     folds:int=1, # how many folds are run

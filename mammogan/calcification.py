@@ -21,22 +21,22 @@ from .training import TrainedRun
 
 # %% ../nbs/02n_calcification.ipynb #34f309a9
 def masses(
-    ps:PatchSet   # lesions
+    ps:PatchSet # lesions
 ) -> PatchSet:
-    "The masses of a set, with and without calcification; all lesions where none is tagged as a mass"
+    "The masses of a set; all lesions where none is tagged as a mass"
     return ps[ps.rows.mass.values.astype(bool)] if ps.rows.mass.any() else ps
 
 def can_label(
-    real:PatchSet    # real lesions
+    real:PatchSet # real lesions
 ) -> bool:
-    "Whether twelve patients or more have lesions with calcification, and as many without"
+    "Whether twelve patients have calcification, and twelve do not"
     with_it = real.rows.calcification.values.astype(bool)
     return min(len(real[with_it].patients), len(real[~with_it].patients)) >= 12
 
 # %% ../nbs/02n_calcification.ipynb #da1491de
 @dataclass(frozen=True)
 class CalcificationRun(TrainedRun):
-    "A classifier of real lesions: with calcification, or a mass only"
+    "A classifier of real lesions"
     stage = "calcification"
     data:str
     classifier:ClassifierConfig
@@ -45,12 +45,12 @@ class CalcificationRun(TrainedRun):
 
 # %% ../nbs/02n_calcification.ipynb #64242f38
 def calcification_run(
-    store:RunStore,            # where runs are kept
-    ps:PatchSet,               # patches with real masses of both kinds
-    config:ClassifierConfig,   # how the classifier is trained
-    seed:int=0                 # of folds and weights
-) -> Path:                     # the folder of the classifier and of its AUC on held-out patients
-    "A classifier that separates real masses with calcification from masses without"
+    store:RunStore, # the run store
+    ps:PatchSet, # real masses of both kinds
+    config:ClassifierConfig, # how the classifier is trained
+    seed:int=0 # of folds and weights
+) -> Path: # the folder of the classifier and its AUC
+    "A classifier of masses with and without calcification"
     ps = masses(simulation_lesions(ps))
     labelled = ps[np.arange(len(ps))]
     labelled.rows = ps.rows.assign(label=ps.rows.calcification.astype(int))

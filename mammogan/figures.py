@@ -31,14 +31,14 @@ from .study_results import figures_folder, stored_study, study_figures
 # %% ../nbs/05_figures.ipynb #0a0036d9
 @dataclass(frozen=True)
 class Paper:
-    "One run of the paper: its patches, its settings, and the store with its results"
+    "One run of the paper"
     store:RunStore # networks, scores and maps
     ps:PatchSet # patches of all kinds
     preset:str # `paper`, `demo` or `smoke`
     size:int # k of Figures 3, 5 and 6
-    seed:int = 0 # of patches, networks and splits
-    folds:int = 1 # folds of the study
-    seeds:tuple = (0,) # seeds of the study
+    seed:int = 0 # of patches and networks
+    folds:int = 1 # of the study
+    seeds:tuple = (0,) # of the study
 
     @cached_property
     def experiment(self) -> Experiment:
@@ -48,18 +48,19 @@ class Paper:
 
     @cached_property
     def study(self) -> tuple:
-        "Experiments and runs of Figure 4: all sizes whose four modes are in the store"
+        "Experiments and runs of Figure 4: all complete sizes in the store"
         return stored_study(self.store, self.experiment, self.folds, self.seeds)
 
-    def facts(self, **counts) -> dict:
+    def _facts(self, fakes=False, **counts):
         "What the footnote of a figure states"
-        return figure_facts(self.ps, self.preset, self.seed, **counts)
+        gan = dict(gan=SIMULATED_WITH[self.preset]) if fakes else {}
+        return figure_facts(self.ps, self.preset, self.seed, **counts) | gan
 
 # %% ../nbs/05_figures.ipynb #df5a5857
 def missing_results(
     paper:Paper # the run to draw
 ) -> list: # sentences
-    "Which results the figures need and the store does not hold"
+    "Results that the figures need and the store lacks"
     e, preset = paper.experiment, paper.preset
     lesions = simulation_lesions(paper.ps).normalised()
     simulation = GANRun(fingerprint(lesions), len(lesions), SIMULATIONS[preset], paper.seed)
@@ -80,9 +81,9 @@ def preparation_figure(
     shown, used = typical_image(archive), paper.ps.info["account"]
     image, config = archive.images.loc[shown], PrepareConfig(**paper.ps.info["config"])
     steps = preparation(archive, shown, config, paper.seed)
-    facts = paper.facts(images=used["images_used"], lesions=used["lesions_used"],
-                        normals=used["normals"], patients=used["patients"])
-    return figure_1(steps, title=f"{image.laterality} {image['view']}"), facts
+    drawn = figure_1(steps, title=f"{image.laterality} {image['view']}")
+    return drawn, paper._facts(images=used["images_used"], lesions=used["lesions_used"],
+                              normals=used["normals"], patients=used["patients"])
 
 # %% ../nbs/05_figures.ipynb #2712a90d
 def training_figure(
@@ -91,8 +92,8 @@ def training_figure(
     "Figure 2: training of the DCGAN"
     real = simulation_lesions(paper.ps)
     G = load_generator(simulate_lesions(paper.store, paper.ps, paper.preset, paper.seed))
-    facts = paper.facts(lesions=len(real)) | dict(gan=SIMULATED_WITH[paper.preset])
-    return figure_2(real[:3].normalised(), sample(G, 3, paper.seed)), facts
+    drawn = figure_2(real[:3].normalised(), sample(G, 3, paper.seed))
+    return drawn, paper._facts(True, lesions=len(real))
 
 # %% ../nbs/05_figures.ipynb #9dac4a15
 def lesion_figure(
@@ -101,7 +102,7 @@ def lesion_figure(
     "Figure 5: fakes and real lesions"
     learned = {"lesions learned from": len(simulation_lesions(paper.ps))}
     groups = figure_5_groups(paper.store, paper.ps, paper.preset, paper.seed)
-    return figure_5(groups), paper.facts(**learned) | dict(gan=SIMULATED_WITH[paper.preset])
+    return figure_5(groups), paper._facts(True, **learned)
 
 # %% ../nbs/05_figures.ipynb #39243ee2
 def map_figure(
@@ -113,7 +114,7 @@ def map_figure(
     counts = {group: int((names == name).sum()) for name, group in plural.items()}
     title = f"{paper.ps.info['archive']} ({paper.preset}), perplexity {perplexity_for(len(pixels)):.0f}"
     figure = figure_6(map_run(paper.store, pixels, paper.seed), names, title)
-    return figure, paper.facts(**counts) | dict(gan=SIMULATED_WITH[paper.preset])
+    return figure, paper._facts(True, **counts)
 
 # %% ../nbs/05_figures.ipynb #c1ed21b5
 def all_figures(
@@ -123,7 +124,7 @@ def all_figures(
     "Draw Figures 1 to 6"
     if missing := missing_results(paper):
         raise ParameterError(f"{paper.store.path} does not hold: {'; '.join(missing)}. "
-                             "Run that first, with the same parameters.")
+                             "Run that first.")
     made, table = paper.study
     study = study_figures(paper.preset, made, table, paper.experiment)
     return [preparation_figure(paper, archive), training_figure(paper), *study.values(),
@@ -133,7 +134,7 @@ def all_figures(
 def save_figures(
     paper:Paper, # the run that was drawn
     drawn, # from `all_figures`
-    out=""        # a folder; empty for the store's own
+    out="" # a folder; empty for the store's own
 ) -> list: # paths
     "Save Figures 1 to 6 as SVG, PNG and PDF with their facts"
     folder = figures_folder(paper.store, paper.preset, paper.experiment)
@@ -144,7 +145,7 @@ def save_figures(
 # %% ../nbs/05_figures.ipynb #f2c15e0a
 def real_masses_figure(
     folder, # where the figure goes
-    generator="cbis-masses",   # a generator with real patches: a name, or a folder
+    generator="cbis-masses", # a name, or a folder, with real patches
     seed:int=0 # of the fakes
 ) -> list: # paths
     "Figure 5 on real masses"

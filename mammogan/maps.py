@@ -15,22 +15,22 @@ from .core import fingerprint, Progress, Run, RunStore, seed_for
 
 # %% ../nbs/02m_maps.ipynb #4c0bea73
 def perplexity_for(
-    n:int    # points
+    n:int # points
 ) -> float:
     "The paper's 250, or a tenth of the points where there are few"
     return float(min(250, max(5, n//10)))
 
 def _rows(x):
-    "Patches or features as (N,D) float32; grey values are scaled to 1"
+    "(N,D) float32; grey values are scaled to 1"
     return x.reshape(len(x), -1).astype(np.float32)/(255 if x.dtype == np.uint8 else 1)
 
 # %% ../nbs/02m_maps.ipynb #e9a664e9
 def tsne_map(
-    x:np.ndarray,          # (N,S,S) uint8, as in the paper, or (N,d) features
-    seed:int=0,            # of the map
-    iterations:int=4000,   # at least two
-    threads:int=2          # does not change the map
-) -> np.ndarray:           # (N,2)
+    x:np.ndarray, # (N,S,S) uint8, or (N,d) features
+    seed:int=0, # of the map
+    iterations:int=4000, # at least two
+    threads:int=2 # does not change the map
+) -> np.ndarray: # (N,2)
     "t-SNE on raw pixels or on features"
     from openTSNE import TSNE
     if len(x) < 20: raise ValueError(f"{len(x)} patches are too few for a map; 20 are needed.")
@@ -38,19 +38,19 @@ def tsne_map(
     if not np.isfinite(x).all(): raise ValueError("A map needs numbers; some of these features are not.")
     if (x == x[0]).all(): raise ValueError(f"All {len(x)} patches are the same: there is nothing to map.")
     with Progress(total=iterations, desc="t-SNE") as bar:
-        def _tell(*_): bar.update(min(50, iterations-bar.n))      # returns None: a true value would stop openTSNE
+        def _tell(*_): bar.update(min(50, iterations-bar.n)) # a true value would stop openTSNE
         made = TSNE(perplexity=perplexity_for(len(x)), early_exaggeration_iter=early, n_iter=iterations-early,
-                    initialization="pca", neighbors="exact", n_jobs=threads, callbacks=_tell, callbacks_every_iters=50,
-                    random_state=seed_for(seed, "tsne") % 2**32,
+                    initialization="pca", neighbors="exact", n_jobs=threads, callbacks=_tell,
+                    callbacks_every_iters=50, random_state=seed_for(seed, "tsne") % 2**32,
                     negative_gradient_method="fft" if len(x) > 2000 else "bh")
         return made.fit(x).astype(np.float32)
 
 # %% ../nbs/02m_maps.ipynb #2cb7dbef
 def neighbour_mixing(
-    x:np.ndarray,       # (N,S,S) uint8, or (N,d) features
-    groups              # (N,) names
-) -> pd.DataFrame:      # one row per group: its share among the ten nearest neighbours, and by chance
-    "The nearest neighbours of the fakes"
+    x:np.ndarray, # (N,S,S) uint8, or (N,d) features
+    groups # (N,) names
+) -> pd.DataFrame: # the share of each group, and by chance
+    "The ten nearest neighbours of the fakes"
     from sklearn.neighbors import NearestNeighbors
     x, groups, of = _rows(x), np.asarray(groups), "fake mass"
     near = NearestNeighbors(n_neighbors=11).fit(x).kneighbors(x[groups == of], return_distance=False)[:, 1:]
@@ -71,11 +71,11 @@ class MapRun(Run):
 
 # %% ../nbs/02m_maps.ipynb #4db8417a
 def map_run(
-    store:RunStore,         # where runs are kept
-    pixels:np.ndarray,      # (N,S,S) uint8, or (N,d) features
-    seed:int=0,             # of the map
-    iterations:int=4000     # of t-SNE
-) -> np.ndarray:            # (N,2)
+    store:RunStore, # the run store
+    pixels:np.ndarray, # (N,S,S) uint8, or (N,d) features
+    seed:int=0, # of the map
+    iterations:int=4000 # of t-SNE
+) -> np.ndarray: # (N,2)
     "The map of patches, found or made now"
     def _make(run, folder):
         np.save(folder/"map.npy", tsne_map(pixels, seed, iterations))
@@ -84,7 +84,7 @@ def map_run(
 
 # %% ../nbs/02m_maps.ipynb #89c27212
 def without_axes(
-    ax    # of a map, whose directions have no meaning
+    ax # of a map, whose directions have no meaning
 ):
     "Remove ticks and frame"
     ax.set(xticks=[], yticks=[])
