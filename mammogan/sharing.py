@@ -10,6 +10,7 @@ __all__ = ['FORMATS', 'PUBLIC', 'WRAPPERS', 'card_numbers', 'template', 'short_n
 
 # %% ../nbs/02h_sharing.ipynb #e326cd43
 import hashlib, inspect, io, json, shutil
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -275,10 +276,10 @@ def write_patches(
     out, source = Path(out), weights_hash(G)
     parts, name = patches, f"fake-{seed}-{{:05}}{FORMATS[format]}"
     if format == "npy": parts, name = [patches], f"fakes-{seed}.npy"
-    files = {name.format(i): _content(p, format, source, seed, i) for i, p in enumerate(parts)}
+    files = {name.format(i): partial(_content, p, format, source, seed, i) for i, p in enumerate(parts)}
     _check_place(out, files)
     out.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items(): (out/name).write_bytes(content)
+    for name, content in files.items(): (out/name).write_bytes(content())
     return [out/name for name in files]
 
 # %% ../nbs/02h_sharing.ipynb #5e0d2b02
@@ -286,7 +287,7 @@ def _check_place(out, files):
     "Refuse a folder that holds other pictures"
     endings = ENDINGS | set(FORMATS.values())
     there = [p for p in sorted(out.glob("*")) if p.suffix.lower() in endings]
-    same = lambda p: p.name in files and files[p.name].startswith(p.read_bytes())
+    same = lambda p: p.name in files and files[p.name]().startswith(p.read_bytes())
     if other := [p.name for p in there if not same(p)]: raise ParameterError(
         f"out={str(out)!r} holds {how_many(len(other), 'file')} of another draw or of something else, "
         f"such as {other[0]}. Give another folder.")
