@@ -9,7 +9,7 @@ __all__ = ['FLIP_AXES', 'train_device', 'processor_has', 'choose_precision', 'se
            'read_log', 'PatchLearner', 'torch_adam']
 
 # %% ../nbs/01h_training.ipynb #27e2fa9b
-import json, os, time, warnings
+import csv, json, os, time, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -333,7 +333,8 @@ def read_log(
     path    # of a CSV file
 ) -> list:  # dictionaries of numbers
     "The rows of a log"
-    return pd.read_csv(path, float_precision="round_trip").to_dict("records")
+    with open(path, newline="") as f: rows = list(csv.DictReader(f))
+    return [{k: int(v) if k == "epoch" else float(v) for k, v in r.items()} for r in rows]
 
 # %% ../nbs/01h_training.ipynb #f246c5c7
 class PatchLearner(Learner):
