@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MODES', 'PAPER_MODES', 'CONTROLS', 'StudySets', 'drawn_normals', 'study_sets', 'Mode', 'chosen_modes',
            'training_patches', 'ModeRun', 'Experiment', 'numbers', 'experiments', 'train_gan', 'experiment_fakes',
-           'added_patches', 'score_table', 'scored', 'run_mode']
+           'score_table', 'scored', 'run_mode']
 
 # %% ../nbs/02b_experiment.ipynb #2f915c16
 from dataclasses import dataclass
@@ -30,11 +30,11 @@ from .training import torch_threads, TrainedRun
 @dataclass
 class StudySets:
     "The patches of one experiment"
-    positives:PatchSet # P_k: the real lesions
-    negatives:PatchSet # N_k: the normal patches
-    valid:PatchSet # validation patches of the fold
-    test:PatchSet # test patches of the fold
-    available:dict # `masses` and `normals`: how many each part of the fold has
+    positives:PatchSet # P_k, real lesions
+    negatives:PatchSet # N_k, normal patches
+    valid:PatchSet # of the fold
+    test:PatchSet # of the fold
+    available:dict # `masses` and `normals` of each part of the fold
 
 # %% ../nbs/02b_experiment.ipynb #9787cb1f
 def drawn_normals(
@@ -43,14 +43,11 @@ def drawn_normals(
     seed:int # of the draw
 ) -> PatchSet:
     "All lesions and at most `imbalance` times as many normal patches"
-    normal = np.flatnonzero(ps.rows.label.values == 0)
-    most = imbalance*len(ps.positives)
+    label, most = ps.rows.label.values, imbalance*len(ps.positives)
+    normal = np.flatnonzero(label == 0)
     if len(normal) <= most: return ps
     drawn = seeded_rng(seed, "negatives").permutation(normal)[:most]
-    return ps[np.sort(np.append(np.flatnonzero(ps.rows.label.values == 1), drawn))]
-
-def _first(ps, n, seed, *purpose):
-    return ps[seeded_rng(seed, *purpose).permutation(len(ps))[:n]]
+    return ps[np.sort(np.append(np.flatnonzero(label == 1), drawn))]
 
 # %% ../nbs/02b_experiment.ipynb #37db76bd
 def study_sets(
@@ -58,57 +55,57 @@ def study_sets(
     size:int, # k, the number of real lesions
     fold:int=0, # the part that is tested on
     seed:int=0, # of the folds and the subsets
-    config=StudyConfig() # shares of the parts, imbalance, how folds are formed
+    config=StudyConfig() # of the study
 ) -> StudySets:
     "P_k, N_k, validation and test patches of one experiment"
     check_number("size", size)
     check_number("fold", fold, low=0, high=config.parts-1)
     if not len(ps.normals): raise ParameterError(
-        "This source has no normal tissue, and an augmentation study needs it: use a source of whole mammograms.")
+        "This source has no normal tissue, which an augmentation study needs: use whole mammograms.")
     ps = drawn_normals(ps, config.imbalance, seed)
     f = make_folds(ps, config.parts, config.split, config.valid, seed)[fold]
     parts = dict(train=ps[f.train], valid=ps[f.valid], test=ps[f.test])
     available = dict(masses={n: len(p.positives) for n, p in parts.items()},
                      normals={n: len(p.normals) for n, p in parts.items()})
     _check_fold(ps, size, fold, config.imbalance, **available)
-    P = _first(parts["train"].positives, size, seed, "P", fold)
-    N = _first(parts["train"].normals, size*config.imbalance, seed, "N", fold)
+    first = lambda ps, n, name: ps[seeded_rng(seed, name, fold).permutation(len(ps))[:n]]
+    P = first(parts["train"].positives, size, "P")
+    N = first(parts["train"].normals, size*config.imbalance, "N")
     return StudySets(P, N, parts["valid"], parts["test"], available)
 
-# %% ../nbs/02b_experiment.ipynb #dfd99c4f
 def _check_fold(ps, size, fold, imbalance, masses, normals):
     "Stop where a fold has too few patches"
     for part, name in dict(valid="validation", test="test").items():
         if not masses[part] or not normals[part]: raise ParameterError(
             f"The {name} part of fold {fold} has {masses[part]} lesions and {normals[part]} normal patches: "
             "this source has too few patients with lesions.")
+    where = f"in the training part of fold {fold}"
     if size > masses["train"]: raise ParameterError(
         f"size={size} is more lesions than there are: {ps.info.get('archive', 'this set')} has "
-        f"{len(ps.positives)}, and {masses['train']} of them are in the training part of fold {fold}.")
+        f"{len(ps.positives)}, {masses['train']} of them {where}.")
     if size*imbalance > normals["train"]: raise ParameterError(
-        f"size={size} needs {size*imbalance} normal patches, "
-        f"and the training part of fold {fold} has {normals['train']}.")
+        f"size={size} needs {size*imbalance} normal patches; {normals['train']} are {where}.")
 
 # %% ../nbs/02b_experiment.ipynb #f00ee499
 @dataclass(frozen=True)
 class Mode:
     "What a classifier learns from"
-    real:bool # the k real lesions
-    fakes:bool # 1.5 k fakes
-    flips:bool # flips on the fly, of both classes
-    instead:str = "" # in place of a GAN's fakes: `noise`, or `copies` of the real lesions
+    real:bool = True # the k real lesions
+    fakes:bool = False # 1.5 k fakes
+    flips:bool = False # of both classes, on the fly
+    instead:str = "" # of fakes: `noise`, or `copies` of the real lesions
 
     @property
     def needs_gan(self): return self.fakes and not self.instead
 
 MODES = {
-    "ORG": Mode(True, False, False),
-    "GAN": Mode(True, True, False),
-    "Aug ORG": Mode(True, False, True),
-    "Aug GAN": Mode(True, True, True),
-    "fakes only": Mode(False, True, False),
-    "noise": Mode(True, True, False, "noise"),
-    "copies": Mode(True, True, False, "copies")}
+    "ORG": Mode(),
+    "GAN": Mode(fakes=True),
+    "Aug ORG": Mode(flips=True),
+    "Aug GAN": Mode(fakes=True, flips=True),
+    "fakes only": Mode(real=False, fakes=True),
+    "noise": Mode(fakes=True, instead="noise"),
+    "copies": Mode(fakes=True, instead="copies")}
 PAPER_MODES = ["ORG", "Aug ORG", "GAN", "Aug GAN"]
 CONTROLS = ["noise", "copies"]
 
@@ -118,8 +115,7 @@ def chosen_modes(
 ) -> list:
     "The requested modes: the paper's in its order, then controls"
     if modes == "all": return list(PAPER_MODES)
-    asked = modes.split(",") if isinstance(modes, str) else modes
-    known = [*PAPER_MODES, *CONTROLS]
+    known, asked = PAPER_MODES+CONTROLS, modes.split(",") if isinstance(modes, str) else modes
     asked = [check_choice("modes", m.strip(), ["all", *known]) for m in asked]
     return [m for m in known if m in asked]
 
@@ -127,22 +123,22 @@ def chosen_modes(
 def training_patches(
     sets:StudySets, # patches of the experiment
     mode:str, # one of `MODES`
-    fakes:np.ndarray, # (n,128,128) uint8 fakes, or a control's patches
+    fakes:np.ndarray, # (n,128,128) uint8, or a control's patches
     normalise="minmax" # as for `PatchSet.normalised`
 ) -> tuple: # (N,128,128) uint8 and (N,) labels
     "What the classifier of a mode learns from"
     m = MODES[check_choice("mode", mode, MODES)]
     parts = [sets.positives.normalised(normalise)]*m.real + [fakes]*m.fakes
-    lesions, normal = np.concatenate(parts), sets.negatives.normalised(normalise)
-    labels = np.repeat([1, 0], [len(lesions), len(normal)])
-    return np.concatenate([lesions, normal]), labels
+    normal = sets.negatives.normalised(normalise)
+    labels = np.repeat([1, 0], [sum(map(len, parts)), len(normal)])
+    return np.concatenate([*parts, normal]), labels
 
 # %% ../nbs/02b_experiment.ipynb #2c3d1605
 @dataclass(frozen=True)
 class ModeRun(TrainedRun):
-    "One classifier of the study and its scores on the test patients"
+    "One classifier of the study and its test scores"
     stage = "mode"
-    data:str # fingerprint of its training, validation and test patches
+    data:str # fingerprint of its patches
     mode:str # one of `MODES`
     size:int # k
     fold:int # the part that is tested on
@@ -155,12 +151,12 @@ class ModeRun(TrainedRun):
 # %% ../nbs/02b_experiment.ipynb #bf4744cd
 @dataclass
 class Experiment:
-    "One fold, size and seed on a set of patches: what its modes share"
+    "One fold, size and seed: what its modes share"
     ps:PatchSet # positives and normal patches
     size:int # k
     fold:int = 0 # the part that is tested on
     seed:int = 0 # of folds, subsets and trainings
-    config:StudyConfig = StudyConfig() # all other settings
+    config:StudyConfig = StudyConfig() # of the study
 
     def __post_init__(self):
         s = self.sets = study_sets(self.ps, self.size, self.fold, self.seed, self.config)
@@ -182,7 +178,7 @@ class Experiment:
 # %% ../nbs/02b_experiment.ipynb #3e01c7b7
 def numbers(
     name:str, # of the parameter
-    value # a number, a list, or text such as "100 250" or "100, 250"
+    value # a number, a list, or text like "100, 250"
 ) -> list:
     "The whole numbers of a parameter, sorted and without duplicates"
     if isinstance(value, str): value = value.replace(",", " ").split()
@@ -193,13 +189,12 @@ def numbers(
     if not found: raise ParameterError(f"{name} is empty: give at least one whole number.")
     return sorted({check_number(name, v) for v in found})
 
-# %% ../nbs/02b_experiment.ipynb #2b1d9a49
 def experiments(
     ps:PatchSet, # positives and normal patches
     sizes, # numbers of real lesions
     folds:int=1, # how many folds are run
-    seeds=(0,), # one or more seeds
-    config=StudyConfig() # all other settings
+    seeds=(0,), # numbers
+    config=StudyConfig() # of the study
 ) -> list:
     "The experiments of a study, by seed, fold and size"
     check_number("folds", folds, high=config.parts)
@@ -207,16 +202,16 @@ def experiments(
 
 # %% ../nbs/02b_experiment.ipynb #b53434c3
 def train_gan(
-    store:RunStore, # where runs are kept
+    store:RunStore, # of the runs
     e:Experiment, # whose lesions it learns from
-    show=True # whether to show a progress bar
+    show=True # whether there is a bar
 ) -> Path:
     "The folder of an experiment's DCGAN, found or trained now"
-    return gan_run(store, e.real, e.config.gan, e.seed, f"GAN k={e.size}", show)
+    return gan_run(store, e.real, e.config.gan, e.seed, f"GAN k={e.size}", show=show)
 
 # %% ../nbs/02b_experiment.ipynb #330198cd
 def experiment_fakes(
-    store:RunStore, # where runs are kept
+    store:RunStore, # of the runs
     e:Experiment # whose GAN draws the fakes
 ) -> np.ndarray: # (1.5 k,128,128) uint8
     "The fakes of an experiment"
@@ -224,16 +219,10 @@ def experiment_fakes(
     with torch_threads(e.config.gan.threads):
         return sample(G, e.fakes, seed_for(e.seed, "fakes", e.fold))
 
-# %% ../nbs/02b_experiment.ipynb #37a2246e
-def added_patches(
-    store:RunStore, # where runs are kept
-    e:Experiment, # whose lesions
-    mode:str # one of `MODES`
-): # (1.5 k,128,128) uint8, or None
+def _added_patches(store, e, mode):
     "What a mode adds to the real lesions: fakes, or a control's patches"
     m, rng = MODES[mode], seeded_rng(e.seed, "control", mode, e.fold)
-    shape = (e.fakes, *e.real.shape[1:])
-    if m.instead == "noise": return rng.integers(0, 256, shape, dtype=np.uint8)
+    if m.instead == "noise": return rng.integers(0, 256, (e.fakes, *e.real.shape[1:]), dtype=np.uint8)
     if m.instead == "copies": return e.real[rng.integers(len(e.real), size=e.fakes)]
     return experiment_fakes(store, e) if m.fakes else None
 
@@ -244,44 +233,43 @@ def score_table(
     ps:PatchSet # the patches to score
 ) -> pd.DataFrame: # one row per patch: patient, label, score
     "Scores of patches"
-    c, rows = e.config.classifier, ps.rows
+    c = e.config.classifier
     with torch_threads(c.threads): scores = lesion_scores(net, ps.normalised(e.scale), c.precision)
-    return pd.DataFrame(dict(patient=rows.patient.values, label=rows.label.values, score=scores))
+    return ps.rows[["patient", "label"]].reset_index(drop=True).assign(score=scores)
 
 # %% ../nbs/02b_experiment.ipynb #6c9e1a31
 def scored(
     table:pd.DataFrame, # from `score_table`
     threshold=.5 # scores above it are called lesions
 ) -> dict:
-    "Metrics of scores, F1 and AUC with a 95 % bootstrap interval over patients"
-    found = classification_metrics(table.label, table.score, threshold)
+    "Metrics of scores, F1 and AUC with 95 % bootstrap intervals over patients"
+    found, lesions = classification_metrics(table.label, table.score, threshold), int(table.label.sum())
     for k in ("f1", "auc"):
-        found[f"{k}_low"], found[f"{k}_high"] = bootstrap_interval(table.label, table.score, table.patient, k, threshold)
-    lesions = int(table.label.sum())
+        interval = bootstrap_interval(table.label, table.score, table.patient, k, threshold)
+        found[f"{k}_low"], found[f"{k}_high"] = interval
     return dict(found, patients=table.patient.nunique(), lesions=lesions, normals=len(table)-lesions)
 
 # %% ../nbs/02b_experiment.ipynb #90a05078
 def _train_mode(store, e, mode, folder, show):
     "Train and test the classifier of a mode; its metrics"
-    c, name = e.config.classifier, f"{mode} k={e.size}"
-    train = training_patches(e.sets, mode, added_patches(store, e, mode), e.scale)
-    valid = e.sets.valid.normalised(e.scale), e.sets.valid.rows.label.values
+    c, sets = e.config.classifier, e.sets
+    train = training_patches(sets, mode, _added_patches(store, e, mode), e.scale)
+    valid = sets.valid.normalised(e.scale), sets.valid.rows.label.values
     seed = seed_for(e.seed, "classifier", e.fold)
-    net, log = train_classifier(train, valid, c, seed, MODES[mode].flips, folder, name, show)
+    net, log = train_classifier(train, valid, c, seed, MODES[mode].flips, folder, f"{mode} k={e.size}", show)
     save_classifier(net, folder)
-    table = score_table(e, net, e.sets.test)
+    table = score_table(e, net, sets.test)
     table.to_parquet(folder/"scores.parquet")
     facts = dict(epochs=len(log), valid_f1=max(r["valid_f1"] for r in log))
     if c.threshold_rule == "fixed": return dict(scored(table, c.threshold), **facts)
-    threshold = threshold_for(valid[1], score_table(e, net, e.sets.valid).score, c)
+    threshold = threshold_for(valid[1], score_table(e, net, sets.valid).score, c)
     return dict(scored(table, threshold), **facts, threshold=threshold)
 
-# %% ../nbs/02b_experiment.ipynb #3be3da0d
 def run_mode(
-    store:RunStore, # where runs are kept
+    store:RunStore, # of the runs
     e:Experiment, # what is learned from
     mode:str, # one of `MODES`
-    show=True # whether to show a progress bar
-) -> Path: # its folder: metrics.json, scores.parquet, classifier.safetensors, log.csv
-    "One classifier of the study, found or trained and tested now"
+    show=True # whether there is a bar
+) -> Path: # of metrics.json, scores.parquet, classifier.safetensors, log.csv
+    "One classifier, found or trained and tested now"
     return store.get(e.run(mode), lambda run, folder: _train_mode(store, e, mode, folder, show))

@@ -15,55 +15,51 @@ from .patches import PatchSet
 
 # %% ../nbs/01m_kinds.ipynb #c3ab2c4f
 def simulation_lesions(
-    ps:PatchSet    # any patches
+    ps:PatchSet  # any patches
 ) -> PatchSet:
-    "The lesions that the simulating GAN learns from: tagged mass or calcification"
+    "Masses and calcifications, which the simulating GAN learns from"
     ps = ps.positives
     chosen = ps[ps.rows.mass.values | ps.rows.calcification.values]
     if len(chosen): return chosen
-    raise ValueError("This set of patches has no mass and no calcification: "
-                     "a GAN for lesion simulation has nothing to learn from.")
+    raise ValueError("A GAN for lesion simulation learns from masses and calcifications: this set has none.")
 
 # %% ../nbs/01m_kinds.ipynb #78f1b06f
 def kind_shares(
-    kinds,      # (N,C) zeros and ones
-    classes     # names of the C columns
-) -> dict:      # kind, classes separated by blanks -> its share
+    kinds,   # (N,C) zeros and ones
+    classes  # names of the C columns
+) -> dict:   # kind, its classes separated by blanks -> its share
     "How frequent each kind is in a set of lesions"
     names = [" ".join(c for c, k in zip(classes, row) if k) for row in np.asarray(kinds)]
     return pd.Series(names).value_counts(normalize=True).sort_index().round(6).to_dict()
 
 # %% ../nbs/01m_kinds.ipynb #7fd4a424
 def plain(
-    name:str    # of a class or a value, as a user wrote it
+    name:str  # of a class or a value, as a user wrote it
 ) -> str:
     "A name in lower case, with underscores for hyphens"
     return name.lower().replace("-", "_")
 
-# %% ../nbs/01m_kinds.ipynb #df6ff4bb
 def asked_classes(
-    kind:str,   # values separated by blanks, such as `spiculated malignant`, or whole names of classes
-    classes     # known names: a value alone, or `column:value`
-) -> list:      # the classes that are meant
-    "Classes of a request; unknown and ambiguous words are refused"
-    known, found = {}, []
-    for c in classes:
-        for name in {plain(c), plain(c).rpartition(":")[2]}: known.setdefault(name, []).append(c)
+    kind:str,  # classes or their values, separated by blanks
+    classes    # known names: a value alone, or `column:value`
+) -> list:
+    "The classes of a request; unknown and ambiguous words are refused"
+    found = []
     for word in kind.split():
-        meant = known.get(plain(word), [])
+        meant = [c for c in classes if plain(word) in (plain(c), plain(c).rpartition(":")[2])]
         if not meant: raise ParameterError(f"kind={word!r} is not known. Choose from: {', '.join(classes)}.")
         if len(meant) > 1: raise ParameterError(f"kind={word!r} is ambiguous. Write one of: {', '.join(meant)}.")
-        found.append(meant[0])
+        found += meant
     return found
 
 # %% ../nbs/01m_kinds.ipynb #6b1d0008
 def matching_kinds(
-    kinds,      # as in `kind_shares`
-    asked       # classes that are requested
-) -> list:      # kinds
-    "Kinds that have the requested classes and, if possible, no others in the same columns"
+    kinds,  # as in `kind_shares`
+    asked   # classes that are requested
+) -> list:
+    "Kinds with the requested classes and, if possible, no others of their columns"
     column = lambda c: c.rpartition(":")[0]
-    columns, asked = {column(a) for a in asked}, set(asked)
+    columns, asked = set(map(column, asked)), set(asked)
     having = [k for k in kinds if asked <= set(k.split())]
     return [k for k in having if {c for c in k.split() if column(c) in columns} == asked] or having
 
@@ -72,11 +68,10 @@ def drawn_kinds(
     G,              # a conditional generator, with `classes` and `kinds`
     n:int,          # number of patches
     seed:int=0,     # the same seed draws the same classes
-    kind:str=""     # values separated by blanks; empty for the mixture of the training set
+    kind:str=""     # as for `asked_classes`; empty for the training set's mixture
 ) -> torch.Tensor:  # (n,C) zeros and ones
-    "Draw the classes of patches: as requested, the rest as in the training set"
-    asked = asked_classes(kind, G.classes)
-    names = [k for k in matching_kinds(G.kinds, asked) if G.kinds[k] > 0]
+    "Draw classes: as requested, the rest as in the training set"
+    names = [k for k in matching_kinds(G.kinds, asked_classes(kind, G.classes)) if G.kinds[k] > 0]
     if not names: raise ParameterError(f"kind={kind!r}: no lesion that this generator learned from was all of that.")
     shares = np.array([G.kinds[k] for k in names])
     drawn = seeded_rng(seed, "kinds").choice(len(names), n, p=shares/shares.sum())

@@ -15,66 +15,57 @@ from .core import check_choice
 
 # %% ../nbs/01i_objectives.ipynb #bea24a32
 def squared_slope(
-    logits:torch.Tensor,   # (N,) of D
-    x:torch.Tensor         # (N,C,S,S) what D judged, with `requires_grad`
-) -> torch.Tensor:         # one number, differentiable again
-    "The mean squared length of D's gradient with respect to what it judges"
+    logits:torch.Tensor,  # (N,) of D
+    x:torch.Tensor        # (N,C,S,S) what D judged, with `requires_grad`
+) -> torch.Tensor:        # one number, differentiable again
+    "The mean squared length of D's gradient at what it judges"
     slope, = torch.autograd.grad(logits.sum(), x, create_graph=True)
     return slope.square().sum((1, 2, 3)).mean()
 
 # %% ../nbs/01i_objectives.ipynb #0ca2b59d
 def shifted(
-    x:torch.Tensor,        # (N,1,S,S)
-    rng:torch.Generator,   # on the CPU, so that every device draws the same numbers
-    most:float=1/8         # largest shift, as a share of the side
+    x:torch.Tensor,      # (N,1,S,S)
+    rng:torch.Generator  # on the CPU
 ) -> torch.Tensor:
-    "Shift each patch in both directions; its edge is repeated"
-    side, reach = x.shape[-1], round(x.shape[-1]*most)
+    "Shift each patch by at most an eighth; its edge is repeated"
+    side, reach = x.shape[-1], round(x.shape[-1]/8)
     moves = torch.randint(2*reach+1, (len(x), 2), generator=rng).tolist()
     wide = F.pad(x, [reach]*4, mode="replicate")
     return torch.stack([p[:, i:i+side, j:j+side] for p, (i, j) in zip(wide, moves)])
 
-# %% ../nbs/01i_objectives.ipynb #48e0c04b
 def brightened(
-    x:torch.Tensor,        # (N,1,S,S) in [-1,1]
-    rng:torch.Generator,   # on the CPU
-    most:float=.1          # largest change; 1 is from middle grey to white
+    x:torch.Tensor,      # (N,1,S,S) in [-1,1]
+    rng:torch.Generator  # on the CPU
 ) -> torch.Tensor:
-    "Make each patch lighter or darker"
-    by = (torch.rand(len(x), generator=rng)*2-1)*most
+    "Make each patch lighter or darker by at most 0.1"
+    by = (torch.rand(len(x), generator=rng)*2-1)*.1
     return x + by.to(x.device)[:, None, None, None]
 
 # %% ../nbs/01i_objectives.ipynb #27e8eb61
 AUGMENTATIONS = dict(translation=shifted, brightness=brightened)
 
 def augmented(
-    x:torch.Tensor,        # (N,1,S,S) in [-1,1]
-    names,                 # some of `AUGMENTATIONS`, in this order
-    rng:torch.Generator    # on the CPU
+    x:torch.Tensor,      # (N,1,S,S) in [-1,1]
+    names,               # some of `AUGMENTATIONS`, in this order
+    rng:torch.Generator  # on the CPU
 ) -> torch.Tensor:
     "Patches as D sees them"
-    for name in names:
-        change = AUGMENTATIONS[check_choice("augment", name, AUGMENTATIONS)]
-        x = change(x, rng)
+    for name in names: x = AUGMENTATIONS[check_choice("augment", name, AUGMENTATIONS)](x, rng)
     return x.contiguous(memory_format=torch.channels_last)
 
 # %% ../nbs/01i_objectives.ipynb #2cfd9492
 class WarmAverage(AveragedModel):
-    "A running average of a network, `module`, that moves faster during the first steps"
+    "A running average of a network, faster at first, in `module`"
     def __init__(self,
-        net:nn.Module,   # the network before its first step
-        decay:float      # share of the average that a step keeps, at most
+        net:nn.Module,  # the network before its first step
+        decay:float     # share that a step keeps, at most
     ):
-        super().__init__(net, multi_avg_fn=self.mix, use_buffers=True)
+        super().__init__(net, multi_avg_fn=self._mix, use_buffers=True)
         self.decay = decay
         self.update_parameters(net)
 
-    def mix(self,
-        average:list,    # tensors of the average, changed in place
-        net:list,        # tensors of the network
-        *_               # the number of updates, on the device
-    ):
-        "Move tensors of one type towards those of the network"
+    def _mix(self, average, net, *_):
+        "Move tensors of one type towards the network's"
         n = int(self.n_averaged)
         keep = min(self.decay, n/(9+n))
         if average[0].is_floating_point(): torch._foreach_lerp_(average, net, 1-keep)

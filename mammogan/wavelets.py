@@ -13,28 +13,27 @@ from torch import nn
 
 # %% ../nbs/01j_wavelets.ipynb #aa6c4e25
 HAAR = torch.tensor([
-    [1., 1., 1., 1.],      # mean
-    [1., -1., 1., -1.],    # horizontal difference
-    [1., 1., -1., -1.],    # vertical difference
-    [1., -1., -1., 1.],    # diagonal difference
-])/2                       # of a block's four pixels, row by row; symmetric and its own inverse
+    [1., 1., 1., 1.],    # mean
+    [1., -1., 1., -1.],  # horizontal difference
+    [1., 1., -1., -1.],  # vertical difference
+    [1., -1., -1., 1.],  # diagonal difference
+])/2                     # of a block's four pixels, row by row; its own inverse
 
 def mixed(
-    maps:torch.Tensor    # (N,4,S,S): the pixels of each block, or its bands
-) -> torch.Tensor:       # the other
+    maps:torch.Tensor  # (N,4,S,S): the pixels of each block, or its bands
+) -> torch.Tensor:     # the other
     "The transform of single blocks"
     return (HAAR.to(maps.device)@maps.flatten(2)).view_as(maps)
 
-# %% ../nbs/01j_wavelets.ipynb #90db7ba5
 def haar(
-    x:torch.Tensor    # (N,1,S,S), S even
-) -> torch.Tensor:    # (N,4,S/2,S/2)
+    x:torch.Tensor  # (N,1,S,S), S even
+) -> torch.Tensor:  # (N,4,S/2,S/2)
     "One level of the Haar wavelet transform"
     return mixed(F.pixel_unshuffle(x, 2))
 
 def inverse_haar(
-    bands:torch.Tensor    # (N,4,S,S), from `haar`
-) -> torch.Tensor:        # (N,1,2S,2S)
+    bands:torch.Tensor  # (N,4,S,S)
+) -> torch.Tensor:      # (N,1,2S,2S)
     "The patches that have these bands"
     return F.pixel_shuffle(mixed(bands), 2)
 
@@ -42,31 +41,31 @@ def inverse_haar(
 class HaarWhitening(nn.Module):
     "Patches (N,1,S,S) in [-1,1] to four bands (N,4,S/2,S/2) of unit variance, and back"
     def __init__(self,
-        mean=(0., 0., 0., 0.),    # of each band over the training patches
-        spread=(1., 1., 1., 1.)   # standard deviation of each band
+        mean=(0., 0., 0., 0.),   # of each band over the training patches
+        spread=(1., 1., 1., 1.)  # standard deviation of each band
     ):
         super().__init__()
         for name, v in dict(mean=mean, spread=spread).items():
             self.register_buffer(name, torch.tensor(v).reshape(1, 4, 1, 1))
 
     def forward(self,
-        x    # (N,1,S,S) in [-1,1]
+        x  # (N,1,S,S) in [-1,1]
     ):
         with torch.autocast(x.device.type, enabled=False):
             return (haar(x.float())-self.mean)/self.spread
 
     def inverse(self,
-        bands    # (N,4,S,S)
+        bands  # (N,4,S,S)
     ):
         "The patches that have these whitened bands"
         with torch.autocast(bands.device.type, enabled=False):
             return inverse_haar(bands.float()*self.spread+self.mean)
 
 # %% ../nbs/01j_wavelets.ipynb #2c3f3202
-LEAST_SPREAD = 1/127.5    # one grey level of 8 bits, in patches from -1 to 1
+LEAST_SPREAD = 1/127.5  # one grey level of 8 bits, in patches from -1 to 1
 
 def fit_whitening(
-    pixels:np.ndarray    # (N,S,S) uint8 training patches
+    pixels:np.ndarray  # (N,S,S) uint8 training patches
 ) -> HaarWhitening:
     "The whitening of a set of training patches"
     sums, squares, n = torch.zeros(4).double(), torch.zeros(4).double(), 0

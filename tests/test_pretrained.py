@@ -68,9 +68,9 @@ def test_the_body_is_frozen_first_and_then_moves(patches):
 @lite
 def test_the_rate_falls_with_fine_tuning_and_patience_waits_for_it(patches, monkeypatch):
     rates = []
-    class Rates(classifier.HeadFirst):
+    class Rates(classifier.RateDecay):
         def before_epoch(self): super().before_epoch(); rates.append(self.learn.opt.hypers[-1]["lr"])
-    monkeypatch.setattr(classifier, "HeadFirst", Rates)
+    monkeypatch.setattr(classifier, "RateDecay", Rates)
     monkeypatch.setattr(classifier, "classification_metrics", lambda *a: dict(f1=.5, auc=.5))     # nothing improves after the first epoch
     _, log = train_classifier(patches, patches, replace(QUICK, epochs=9, head_epochs=2, patience=1, min_steps=0, lr=1e-3, decay=.5), show=False)
     assert len(log) == 4 and np.allclose(rates, [1e-3, .5e-3, .25e-4, .125e-4])
