@@ -21,8 +21,9 @@ from .patches import Archive, IMAGE_COLUMNS, KINDS, LESION_COLUMNS, printable, r
 from .pixels import _VIEWS, open_picture
 from .tables import (
     corner, existing_folder, file_of, files_by_name, files_on_disk, files_without_rows,
-    headers_of, in_any_case, is_set, NOT_THERE, number, rows_and_files, status_word,
+    headers_of, in_any_case, is_set, NOT_THERE, rows_and_files, status_word,
     with_suggestions)
+from .cutting import number
 
 # %% ../nbs/01b_archives.ipynb #5370b6b1
 READERS = {}

@@ -23,8 +23,8 @@ from .patches import Archive, IMAGE_COLUMNS, KINDS, patch_set, PatchSet, rejecti
 from .pixels import PICTURES, read_picture
 from .tables import (
     corner, existing_folder, file_of, files_by_name, files_on_disk, files_without_rows,
-    headers_of, is_set, NOT_THERE, number, read_rows, status_word, text_table,
-    with_suggestions)
+    headers_of, is_set, NOT_THERE, read_rows, status_word, text_table, with_suggestions)
+from .cutting import number
 
 # %% ../nbs/01c_folders.ipynb #07e2970c
 FOLDER_COLUMNS = [

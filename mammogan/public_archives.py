@@ -24,8 +24,8 @@ from .cutting import are_fractions, BOX
 from .folders import INVERTED, is_inverted, without_specks
 from .patches import Archive
 from .pixels import open_dicom, pixel_side
-from .tables import (
-    existing_folder, files_on_disk, in_any_case, NOT_THERE, number, text_table)
+from .tables import existing_folder, files_on_disk, in_any_case, NOT_THERE, text_table
+from .cutting import number
 
 # %% ../nbs/01d_public_archives.ipynb #c7cb86f8
 def first_line(

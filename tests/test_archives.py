@@ -12,7 +12,7 @@ from mammogan.core import ParameterError
 from mammogan.cutting import BOX
 from mammogan.patches import KINDS
 from mammogan.dataset import prepare
-from mammogan.commands import prepared
+from mammogan.commands import describe_prepared
 from mammogan.sources import open_patches
 
 FLAGS = dict(mass=["mass"], calcification=["suspicious_calcifications", "calcifications"], asymmetry=["focal_asymmetry"], distortion=["architectural_distortion"])
@@ -207,6 +207,6 @@ def test_the_funnel_ends_with_what_the_selection_keeps(tmp_path):
 
 
 def test_the_command_tells_what_each_criterion_left(phantoms, phantom_tree):
-    said = prepared(phantoms)
+    said = describe_prepared(phantoms)
     for step in ("rows in the tables", "rows with a file", "model is Lorad Selenia", "view is CC or MLO", "files without a row"): assert step in said
     assert [s["step"] for s in phantoms.info["funnel"]] == funnel(read_omidb(phantom_tree), PAPER_SELECTION).step.tolist()

@@ -8,7 +8,7 @@ from PIL import Image
 from mammogan.folders import read_patches, resized
 from mammogan.core import ParameterError
 from mammogan.patches import account, describe_labels, load_patches, save_patches
-from mammogan.commands import prepared
+from mammogan.commands import describe_prepared
 from mammogan.sources import open_patches
 
 HEAD = "id,patient,side,view,pathology,shape"
@@ -54,7 +54,7 @@ def test_a_row_gives_its_patch_its_labels(folder):
 def test_the_set_says_what_labels_it_has(folder):
     ps = open_patches("patches", folder())
     assert repr(ps).endswith("from 2 patients: 2 benign, 1 malignant; 1 with an outline; lesions.csv adds side, pathology, shape")
-    assert describe_labels(ps[:1]).startswith("1 benign; 0 with an outline") and describe_labels(ps) in prepared(ps)
+    assert describe_labels(ps[:1]).startswith("1 benign; 0 with an outline") and describe_labels(ps) in describe_prepared(ps)
     assert account(ps).values.tolist() == [[3, 3, 0], [3, 3, 0]]
 
 
