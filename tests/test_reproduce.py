@@ -99,7 +99,8 @@ def test_the_page_is_whole_and_shows_each_figure_with_its_words_and_each_table(f
 
 def test_the_tables_are_the_runs_of_the_store(folder):
     with open(folder/"paper"/"table-runs.csv") as f: rows = {r["mode"]: float(r["f1"]) for r in csv.DictReader(f)}
-    stored = {read_json(p.parent/"config.json")["mode"]: read_json(p)["f1"] for p in (folder/"runs"/"mode").glob("*/metrics.json")}
+    runs = {p: read_json(p.parent/"config.json") for p in (folder/"runs"/"mode").glob("*/metrics.json")}
+    stored = {c["mode"]: read_json(p)["f1"] for p, c in runs.items() if c["classifier"]["threshold_rule"] == "fixed"}    # the others are of "fakes only"
     assert {m: stored[m] for m in rows} == rows and set(rows) == set(PUBLISHED_F1["mode"])
 
 
