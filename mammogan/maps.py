@@ -29,20 +29,20 @@ def tsne_map(
     x:np.ndarray, # (N,S,S) uint8, or (N,d) features
     seed:int=0, # of the map
     iterations:int=4000, # at least two
-    threads:int=2 # does not change the map
+    threads:int=2 # for more than 2,000 patches; does not change the map
 ) -> np.ndarray: # (N,2)
     "t-SNE on raw pixels or on features"
     from openTSNE import TSNE
     if len(x) < 20: raise ValueError(f"{len(x)} patches are too few for a map; 20 are needed.")
-    x, early = _rows(x), min(250, iterations//2)
+    x, early, large = _rows(x), min(250, iterations//2), len(x) > 2000
     if not np.isfinite(x).all(): raise ValueError("A map needs numbers; some of these features are not.")
     if (x == x[0]).all(): raise ValueError(f"All {len(x)} patches are the same: there is nothing to map.")
     with Progress(total=iterations, desc="t-SNE") as bar:
         def _tell(*_): bar.update(min(50, iterations-bar.n)) # a true value would stop openTSNE
         made = TSNE(perplexity=perplexity_for(len(x)), early_exaggeration_iter=early, n_iter=iterations-early,
-                    initialization="pca", neighbors="exact", n_jobs=threads, callbacks=_tell,
+                    initialization="pca", neighbors="exact", n_jobs=threads if large else 1, callbacks=_tell,
                     callbacks_every_iters=50, random_state=seed_for(seed, "tsne") % 2**32,
-                    negative_gradient_method="fft" if len(x) > 2000 else "bh")
+                    negative_gradient_method="fft" if large else "bh")
         return made.fit(x).astype(np.float32)
 
 # %% ../nbs/02m_maps.ipynb #2cb7dbef
