@@ -8,7 +8,7 @@ __all__ = ['READERS', 'NO_STATUS', 'LEFT_OUT', 'NOT_KNOWN', 'PAPER_SELECTION', '
 
 # %% ../nbs/01b_archives.ipynb #34ebb8fa
 import json, re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,50 +29,50 @@ from .cutting import number
 READERS = {}
 
 def reader(
-    name:str # what users give as `source`
+    name:str # as users give it
 ):
-    "Register a function `data -> Archive` as the reader of an archive"
-    def register(f): # the reader
+    "Register a function `data -> Archive` as a reader"
+    def _register(f):
         READERS[name] = f
         return f
-    return register
+    return _register
 
 # %% ../nbs/01b_archives.ipynb #d8b71025
 def table(
-    rows,   # dicts with `id` and any of `columns`
-    columns # `IMAGE_COLUMNS` or `LESION_COLUMNS`
+    rows, # dicts with `id` and any of `columns`
+    columns # of images or lesions
 ) -> pd.DataFrame:
-    "A table of images or of lesions, indexed by id"
+    "A table of images or lesions, by id"
     rows = [{k: printable(v) for k, v in r.items()} for r in rows]
     return pd.DataFrame(rows, columns=["id", *columns]).set_index("id")
 
 def kinds_of(
     *kinds:str # that a lesion has
-) -> dict:     # a bool for each of `KINDS`
+) -> dict: # a bool for each of `KINDS`
     "The kinds of a lesion, as columns"
     return {k: k in kinds for k in KINDS}
 
 # %% ../nbs/01b_archives.ipynb #71c93541
 def archive_of(
-    name:str,  # the archive's name
+    name:str, # the archive's name
     root:Path, # its folder
-    images,    # dicts with an id and any of `IMAGE_COLUMNS`
-    lesions,   # dicts with an id and any of `LESION_COLUMNS`
-    rejected,  # rejections; a missing file gets a suggestion
-    found=(),  # files on disk, rejected without an image
-    **options  # other fields of `Archive`
+    images, # dicts, as for `table`
+    lesions, # dicts, as for `table`
+    rejected, # rejections, as lists of tuples
+    found=(), # on disk, rejected without an image
+    **options # other fields of `Archive`
 ) -> Archive:
-    "An archive whose files `open_picture` can read"
+    "An archive of files that `open_picture` reads"
     rejected = rejected+files_without_rows(found, [i["file"] for i in images])
     rejected = rejections(with_suggestions(root, rejected))
     tables = table(images, IMAGE_COLUMNS), table(lesions, LESION_COLUMNS)
     return Archive(name, root, *tables, open_picture, rejected, **options)
 
 def refuse_folder(
-    data,   # the folder that the user gave
-    why:str # what it is not, or lacks
+    data, # the folder given
+    why:str # what is wrong
 ):
-    "Stop, because a folder is not what it should be"
+    "Raise an error about a folder"
     raise ParameterError(f"data={str(data)!r}: {why}")
 
 # %% ../nbs/01b_archives.ipynb #42466dcc
@@ -83,7 +83,7 @@ _tags = dict(
 def _value(header, tag): return (header.get(tag, {}).get("Value") or [None])[0]
 
 def _header_columns(header):
-    "A DICOM header in JSON as columns of a table of images"
+    "A DICOM header in JSON as columns of images"
     found = {name: _value(header, tag) for name, tag in _tags.items()}
     code = _value(header, "00540220") or {}
     view = found["view"] or _VIEWS.get(str(_value(code, "00080100")))
@@ -97,7 +97,7 @@ _kind_flags = dict(
 def _plain_name(name): return re.sub(r"[\W_]", "", str(name)).lower()
 
 def _mark_columns(mark):
-    "Box and kinds of a lesion, from a mark or a row of a sheet"
+    "Box and kinds of a mark or a row of a sheet"
     mark = {_plain_name(k): v for k, v in mark.items()}
     kinds = {k: any(is_set(mark.get(f, "")) for f in flags) for k, flags in _kind_flags.items()}
     return {**{c: corner(mark.get(c)) for c in BOX}, **kinds}
@@ -109,7 +109,7 @@ _opinions = dict(
     benign={"benign", "ob", "b2", "c2", "h2"}, normal={"normal", "on", "h1"})
 
 def _inside(found, *keys):
-    "The value under `keys` in nested dictionaries, or None"
+    "The value under nested `keys`, or None"
     for k in keys: found = found.get(k) if isinstance(found, dict) else None
     return found
 
@@ -120,7 +120,7 @@ def _worst(opinions):
 
 # %% ../nbs/01b_archives.ipynb #63694588
 def _lesion_status(nbss, episode, laterality, linked=""):
-    "A lesion's status in its client's record; `linked` are its numbers, `1,2`"
+    "A lesion's status in a client's record; `linked` is `1,2`"
     events = nbss.get(str(episode))
     side = dict(L="left_opinion", R="right_opinion").get(str(laterality))
     if not isinstance(events, dict): return ""
@@ -135,14 +135,14 @@ def _lesion_status(nbss, episode, laterality, linked=""):
 
 # %% ../nbs/01b_archives.ipynb #e0ce3162
 NO_STATUS = "Its lesions are kept, without a status."
-LEFT_OUT = "its image was left out"    # the reason of a lesion
+LEFT_OUT = "its image was left out"
 
 # %% ../nbs/01b_archives.ipynb #b263a8e7
 @dataclass
 class _Client:
     "A client's files and rows"
-    folder:Path # of the client's JSON files
-    there:dict  # its images on disk, from `files_by_name`
+    folder:Path # of its JSON files
+    there:dict # its images, by `files_by_name`
     nbss:dict = field(default_factory=dict)
     images:list = field(default_factory=list)
     lesions:list = field(default_factory=list)
@@ -157,13 +157,13 @@ def _json_object(path, once=False):
 
 # %% ../nbs/01b_archives.ipynb #2fadb1aa
 def _image_header(data, image):
-    files = [f for end in (".json", ".dcm.json") if (f := in_any_case(data/f"{image}{end}"))]
-    if not files:
-        missing = f"{data}/{image}.json, the image's header, is not there"
-        raise ValueError(f"{missing}; its view and machine are not known.")
-    try: return _header_columns(_json_object(files[0]))
+    file = in_any_case(data/f"{image}.json") or in_any_case(data/f"{image}.dcm.json")
+    if not file:
+        raise ValueError(f"{data}/{image}.json, the image's header, is not there; "
+                         "its view and machine are not known.")
+    try: return _header_columns(_json_object(file))
     except (AttributeError, LookupError, TypeError) as e:
-        raise ValueError(f"{files[0]} is not a DICOM header in JSON ({e}).") from e
+        raise ValueError(f"{file} is not a DICOM header in JSON ({e}).") from e
 
 _numbers = ("tube_current", "magnification", "pixel_mm")
 
@@ -185,7 +185,7 @@ def _header_of(client, study, image, file):
 
 # %% ../nbs/01b_archives.ipynb #25df32e6
 def _marks(found):
-    "The marks of an image; anything else is a lesion at an unknown place"
+    "An image's marks; anything else is a mark without a place"
     if not isinstance(found, (dict, list)): found = [found] if found else {}
     if isinstance(found, list): found = dict(enumerate(found))
     return {k: m if isinstance(m, dict) else {} for k, m in found.items()}
@@ -209,7 +209,7 @@ def _add_image(client, study, episode, image, marks):
 
 # %% ../nbs/01b_archives.ipynb #82a4c447
 def _add_study(client, study, found):
-    "Add the images of a study; report an unknown episode"
+    "Add the images of a study"
     name, known = client.folder.name, len(client.lesions)
     if not isinstance(found, dict):
         client.reject("study", study, f"data/{name}", "imagedb lists no series in it")
@@ -226,7 +226,7 @@ def _add_study(client, study, found):
 
 # %% ../nbs/01b_archives.ipynb #812cf589
 def _read_client(job):
-    "The rows of a job: data folder, client's name, its images on disk"
+    "The rows of a job: data folder, client, its images"
     data, name, there = job
     client, record = _Client(data/name, there), f"nbss_{name}.json"
     try:
@@ -243,8 +243,8 @@ def _read_client(job):
 # %% ../nbs/01b_archives.ipynb #5cde285f
 @reader("omidb")
 def read_omidb(
-    data,         # the folder that holds `data/` and `images/`
-    workers:int=1 # processes, used for more than 200 clients
+    data, # the folder of `data/` and `images/`
+    workers:int=1 # processes, for more than 200 clients
 ) -> Archive:
     "OMI-DB in its JSON delivery"
     root = existing_folder(data)
@@ -263,7 +263,7 @@ def read_omidb(
 
 # %% ../nbs/01b_archives.ipynb #5294edf3
 def _simulated_header(rng):
-    "A DICOM header in JSON, with 48 tags that no reader needs"
+    "A DICOM header in JSON, with 48 idle tags"
     models, paper = ["Lorad Selenia", "Selenia Dimensions"], rng.random() < .25
     values = dict(
         manufacturer="HOLOGIC, Inc.", model=models[0] if paper else str(rng.choice(models)),
@@ -302,13 +302,13 @@ def _simulated_client(job):
 
 # %% ../nbs/01b_archives.ipynb #1bc60288
 def simulated_delivery(
-    folder,                   # of the delivery; must not exist yet
-    clients:int=3700,         # women
-    images_per_client:int=22, # 3,700 times 22 is about the paper's number
-    seed:int=0,               # of machines, views and marks
-    workers:int=1             # processes
-) -> Path:                    # the folder
-    "Write an OMI-DB delivery without pixels: every `.dcm` is empty"
+    folder, # to make
+    clients:int=3700, # women
+    images_per_client:int=22, # about the paper's number in all
+    seed:int=0, # of random values
+    workers:int=1 # processes
+) -> Path: # the folder
+    "Write an OMI-DB delivery with empty `.dcm` files"
     folder = Path(folder)
     folder.mkdir(parents=True)
     jobs = [(folder, f"demd{i}", images_per_client, seed) for i in range(1, clients+1)]
@@ -328,42 +328,31 @@ def _text(cell):
     return "" if cell is None or cell != cell else str(cell).strip()
 
 def _cell(row, column):
-    "The first text of a column's names in a row, or None"
+    "A column's text in a row, or None"
     cells = (_text(row.get(name.lower())) for name in _sheet_columns[column].split())
     return next(filter(None, cells), None)
 
 # %% ../nbs/01b_archives.ipynb #e5c21c0a
-def _old_sheets(file):
-    "The sheets of an .xls; a cell with an error is blank"
-    import xlrd
-    book = xlrd.open_workbook(file)
-    value = lambda cell: None if cell.ctype == xlrd.XL_CELL_ERROR else cell.value
-    return [[list(map(value, row)) for row in sheet.get_rows()] for sheet in book.sheets()]
-
-def _new_sheets(file):
-    "The sheets of an .xlsx; a cell with an error is NaN"
-    how = dict(sheet_name=None, header=None, dtype=object, keep_default_na=False)
-    return [s.values.tolist() for s in pd.read_excel(file, **how).values()]
-
-# %% ../nbs/01b_archives.ipynb #c664f10e
-def _sheets(file):
-    "Numbered rows of the sheets of images and lesions"
-    try:
-        with open(file, "rb") as f: new = f.read(2) == b"PK"
-        sheets = (_new_sheets if new else _old_sheets)(str(file))
-    except Exception as e: raise ValueError(f"{file} cannot be read as a spreadsheet ({e}).") from e
-    if len(sheets) < 2:
-        raise ValueError(f"{file} has one sheet; the second, with the lesions, is missing.")
-    return list(map(_sheet_rows, sheets[:2]))
-
 def _sheet_rows(sheet):
-    names, *rows = sheet or [[]]
+    names, *rows = sheet.values.tolist() or [[]]
     names = list(map(_plain_name, names))
     return [(n, dict(zip(names, r))) for n, r in enumerate(rows, 2) if any(map(_text, r))]
 
+# %% ../nbs/01b_archives.ipynb #c664f10e
+def _sheets(file):
+    "Numbered rows of both sheets; a cell with an error is NaN"
+    how = dict(sheet_name=None, header=None, dtype=object, keep_default_na=False)
+    try:
+        with open(file, "rb") as f: engine = "openpyxl" if f.read(2) == b"PK" else "xlrd"
+        sheets = list(pd.read_excel(file, engine=engine, **how).values())
+    except Exception as e: raise ValueError(f"{file} cannot be read as a spreadsheet ({e}).") from e
+    if len(sheets) < 2:
+        raise ValueError(f"{file} has one sheet; that of the lesions is missing.")
+    return list(map(_sheet_rows, sheets[:2]))
+
 # %% ../nbs/01b_archives.ipynb #4b43bdcb
 _from_headers = "laterality view manufacturer model intent tube_current magnification".split()
-NOT_KNOWN = "its file is not known"    # ends the reason of a row without identifiers
+NOT_KNOWN = "its file is not known"
 
 def _sheet_image(row, n, batch):
     "Row `n` as a row of images, or why it names no file"
@@ -378,7 +367,7 @@ def _sheet_image(row, n, batch):
 
 # %% ../nbs/01b_archives.ipynb #4d72ba31
 def _complete(root, images, workers):
-    "Fill missing values of images from their own headers; rejections of headers"
+    "Fill missing values from headers; rejections of headers"
     asked = {i["file"]: i["id"] for i in images if any(i.get(c) is None for c in _from_headers)}
     headers, rejected = headers_of(root, asked, workers)
     for i in images:
@@ -388,7 +377,7 @@ def _complete(root, images, workers):
 
 # %% ../nbs/01b_archives.ipynb #743e15cf
 def _sheet_lesions(rows, files, name):
-    "Lesions and rejections of sheet 1; `files` of images by id"
+    "Lesions and rejections of a sheet"
     lesions, rejected, seen = [], [], defaultdict(list)
     for n, row in rows:
         image, status = _cell(row, "id"), status_word(_cell(row, "status"))
@@ -407,7 +396,7 @@ def _sheet_lesions(rows, files, name):
 
 # %% ../nbs/01b_archives.ipynb #7ff30a2a
 def _read_batch(job):
-    "Images, lesions and rejections of a job: path, batch, file"
+    "Images, lesions, rejections of a job: path, batch, file"
     file, batch, name = job
     try: image_rows, lesion_rows = _sheets(file)
     except ValueError as e: return [], [], [("batch", batch, name, str(e))]
@@ -423,16 +412,15 @@ def _read_batch(job):
 # %% ../nbs/01b_archives.ipynb #4faf1f38
 @reader("omidb-xls")
 def read_omidb_xls(
-    data,         # the folder that holds `METADATA/` and one folder per batch
-    workers:int=1 # processes that read spreadsheets and headers
+    data, # the folder of `METADATA/` and batches
+    workers:int=1 # processes
 ) -> Archive:
     "OMI-DB in its delivery as spreadsheets"
     root = existing_folder(data)
     files = sorted(files_on_disk(root, ["meta*/*/*_image.xls*"]))
     books = [(root/f, Path(f).parent.name, f) for f in files if not Path(f).name.startswith("~")]
     if not books:
-        refuse_folder(data, "this is not OMI-DB's delivery as spreadsheets, "
-                            "it has no METADATA/<batch>/batch_<batch>_IMAGE.xls.")
+        refuse_folder(data, "this is not OMI-DB's delivery as spreadsheets: no METADATA.")
     parts = pmap(_read_batch, books, workers if len(books) > 4 else 1, "spreadsheets")
     images, lesions, rejected = (sum(rows, []) for rows in zip(*parts))
     there, alone = rows_and_files(root, [i["file"] for i in images], ["*/*/*/**/*.dcm"])
@@ -459,56 +447,50 @@ def _same(value, allowed):
 def _words(allowed): return " or ".join(map(str, allowed))
 
 # %% ../nbs/01b_archives.ipynb #7e27a295
-def _first_failures(images, criteria):
-    "Of each image the first failed criterion and the value, or None"
-    failed = [None]*len(images)
-    for column, allowed in criteria.items():
-        good = {v: _same(v, allowed) for v in images[column].unique()}
-        wrong = [None if good.get(v) else (column, v) for v in images[column]]
-        failed = [f or w for f, w in zip(failed, wrong)]
-    return failed
+def _met(images, criteria):
+    "(images, criteria) bool: whether an image meets this criterion and those before"
+    met = [[_same(v, allowed) for v in images[c]] for c, allowed in criteria.items()]
+    return np.logical_and.accumulate(np.array(met, bool).reshape(len(met), len(images))).T
 
 # %% ../nbs/01b_archives.ipynb #6a3a5b79
 def select(
-    archive:Archive, # with all its images
-    criteria:dict    # column of the table of images -> values that are kept
+    archive:Archive, # any archive
+    criteria:dict # column of images -> values to keep
 ) -> Archive:
-    "The images that meet all criteria; the others are rejected"
+    "The images that meet all criteria"
     images, lesions, rejected, gone = archive.images, archive.lesions, [], {}
-    failed = _first_failures(images, criteria)
-    kept = np.array([f is None for f in failed], bool)
-    for id, file, f in zip(images.index, images.file, failed):
-        if not f: continue
-        (column, value), gone[id] = f, file
-        why = f"{column} is {value}, not {_words(criteria[column])}"
-        rejected.append(("image", id, file, why))
+    met = _met(images, criteria)
+    kept = met.all(1)
+    for id, row, passed in zip(images.index, images.to_dict("records"), met):
+        if passed.all(): continue
+        column, gone[id] = list(criteria)[passed.argmin()], row["file"]
+        why = f"{column} is {row[column]}, not {_words(criteria[column])}"
+        rejected.append(("image", id, row["file"], why))
     lost = lesions.image.isin(gone.keys()-set(images.index[kept]))
     rejected += [("lesion", l, gone[i], LEFT_OUT) for l, i in lesions.image[lost].items()]
     rejected = pd.concat([archive.rejected, rejections(rejected)], ignore_index=True)
     steps = json.loads(funnel(archive, criteria).to_json(orient="records"))
-    kept = dict(images=images[kept], lesions=lesions[~lost])
-    return replace(archive, **kept, rejected=rejected, funnel=steps)
+    return replace(archive, images=images[kept], lesions=lesions[~lost],
+                   rejected=rejected, funnel=steps)
 
 # %% ../nbs/01b_archives.ipynb #67ce4d08
 def funnel(
-    archive:Archive, # before a selection is made
-    criteria:dict    # as for `select`
-) -> pd.DataFrame:   # columns step, images, lesions, patients
+    archive:Archive, # before `select`
+    criteria:dict # as for `select`
+) -> pd.DataFrame: # step, images, lesions, patients
     "What each criterion leaves"
     out, images, lesions = archive.rejected, archive.images, archive.lesions
-    count = Counter(out.what)
-    rows, marks = len(images)+count["image"], len(lesions)+count["lesion"]
+    count = lambda what: int((out.what == what).sum())
+    rows, marks = len(images)+count("image"), len(lesions)+count("lesion")
     gone = out[(out.what == "image") & out.reason.str.contains(f"{NOT_THERE}|{NOT_KNOWN}")]
     without = int((out.what.eq("lesion") & out.file.isin(gone.file)).sum())
     steps = [("rows in the tables", rows, marks, None),
              ("rows with a file", rows-len(gone), marks-without, None),
              ("can be used", len(images), len(lesions), images.patient.nunique())]
-    failed, asked = [f and f[0] for f in _first_failures(images, criteria)], []
-    for column, allowed in criteria.items():
-        asked.append(column)
-        left = images[np.array([f not in asked for f in failed], bool)]
+    for (column, allowed), met in zip(criteria.items(), _met(images, criteria).T):
+        left = images[met]
         n, name = int(lesions.image.isin(left.index).sum()), f"{column} is {_words(allowed)}"
         steps.append((name, len(left), n, left.patient.nunique()))
-    steps.append(("files without a row", count["file"], None, None))
+    steps.append(("files without a row", count("file"), None, None))
     counts = ["images", "lesions", "patients"]
     return pd.DataFrame(steps, columns=["step", *counts]).astype(dict.fromkeys(counts, "Int64"))

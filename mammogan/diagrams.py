@@ -20,7 +20,7 @@ from .drawing import (
 
 # %% ../nbs/00d_diagrams.ipynb #935daef5
 def _overlay(normalised, mask, truth, side=700):
-    "A mammogram with its breast in yellow and its lesions in cyan"
+    "A mammogram, breast in yellow, lesions in cyan"
     rgb = np.repeat(thumbnail(normalised, side)[..., None].astype(float), 3, 2)
     for where, colour, strength in ((mask, "mask", .22), (truth, "lesion", .5)):
         alpha = strength*thumbnail(where, side)[..., None]/255
@@ -29,7 +29,7 @@ def _overlay(normalised, mask, truth, side=700):
 
 # %% ../nbs/00d_diagrams.ipynb #d69aa080
 def _mark(ax, block, shape, boxes, colour):
-    "Outline boxes of a mammogram on its picture, both ends inclusive"
+    "Outline boxes of a mammogram on its picture"
     unit = block.width/shape[1], block.height/shape[0]
     for x1, y1, x2, y2 in boxes:
         corner = block.left[0] + x1*unit[0], block.top[1] - y1*unit[1]
@@ -82,8 +82,8 @@ def _extraction(ax, images, boxes, patches):
 # %% ../nbs/00d_diagrams.ipynb #dc09d321
 @paper_style()
 def figure_1(
-    steps:dict, # what `dataset.preparation` gives
-    title:str="mammogram I" # above the mammogram, such as `right CC`
+    steps:dict, # from `dataset.preparation`
+    title:str="mammogram I" # above it, such as `right CC`
 ): # a matplotlib figure
     "Figure 1: from a mammogram to patches"
     images = {k: np.asarray(steps[k]) for k in ("image", "normalised", "mask", "truth")}
@@ -145,7 +145,7 @@ def _training_arrows(ax, b):
 def figure_2(
     real:np.ndarray, # (n,128,128) uint8; three are shown
     fake:np.ndarray, # (n,128,128) uint8; three are shown
-    noise:np.ndarray=None # (n,200) shown as a picture; None for a box with z
+    noise:np.ndarray=None # (n,200); None for a box with z
 ): # a matplotlib figure
     "Figure 2: the training of a DCGAN"
     fig, ax = diagram(14, 6.8)
@@ -166,7 +166,7 @@ def _check_counts(counts):
 
 # %% ../nbs/00d_diagrams.ipynb #6fe6aba8
 def _switch(ax, xy, position):
-    "A switch with the four modes as its positions"
+    "A switch of the four modes"
     around = box(ax, xy, "", (3.2, 2.75), "#FAFAFA", COLOURS["muted"])
     pivot = Block(around.right[0] + .6, xy[1], .16, .16)
     what = ("real", "flips(real)", "real + fake", "flips(real + fake)")
@@ -230,7 +230,7 @@ def figure_3(
 
 # %% ../nbs/00d_diagrams.ipynb #03e4acda
 def _published(metric, **modes):
-    "Published values of each mode as a long table"
+    "Published values as a long table"
     sizes = (100, 250, 500, 750, 1000, 1300)
     rows = [(m.replace("_", " "), k, v) for m, values in modes.items() for k, v in zip(sizes, values)]
     return pd.DataFrame(rows, columns=["mode", "size", metric])
@@ -272,7 +272,7 @@ def _check_table(table, metric):
 
 # %% ../nbs/00d_diagrams.ipynb #c2ede166
 def _apart(sizes, gap):
-    "Numbers at least `gap` apart, the first before others, in rising order"
+    "Numbers at least `gap` apart, in rising order"
     kept = []
     for s in sizes:
         if all(abs(s - t) >= gap for t in kept): kept.append(s)
@@ -293,8 +293,8 @@ def _score_legend(ax, bars, theirs):
 @paper_style()
 def figure_4(
     table:pd.DataFrame, # columns mode, size, `metric`, low, high
-    published:pd.DataFrame=None, # the paper's: mode, size, `metric`
-    title:str="", # above the axes: the data set, the folds
+    published:pd.DataFrame=None, # likewise: mode, size, `metric`
+    title:str="", # above the axes
     metric:str="f1", # column of the means
     label:str="F1", # of the y axis
     bars:str="95 % interval" # meaning of `low` and `high`

@@ -34,9 +34,9 @@ WIDTHS = dict(column=3.4, page=7.0) # inches
 # %% ../nbs/00c_drawing.ipynb #cc6c8f4f
 @contextmanager
 def paper_style(
-    **changes # further settings, such as `font_size=7`
+    **changes # settings, such as `font_size=7`
 ): # a context manager or decorator
-    "Draw in the style of the paper, then restore the reader's settings"
+    "Draw in the style of the paper"
     style = STYLE | {k.replace("_", ".", 1): v for k, v in changes.items()}
     before = {k: plt.rcParams[k] for k in style}
     try:
@@ -58,10 +58,10 @@ LOOKS = MODES | CONTROLS
 # %% ../nbs/00c_drawing.ipynb #4bcbc760
 def mode_style(
     mode:str, # one of `LOOKS`
-    points:bool=False, # points without a line
-    **changes # keywords of `ax.plot`, such as `alpha`
-) -> dict: # keywords of `ax.plot` or `ax.errorbar`
-    "How a mode of the augmentation study is drawn"
+    points:bool=False, # no line
+    **changes # keywords of `ax.plot`
+) -> dict: # keywords of `ax.plot`
+    "How a mode is drawn"
     style = dict(LOOKS[check_choice("mode", mode, LOOKS)])
     if points: style.update(linestyle="none", marker=style["marker"] or "D")
     return style | changes
@@ -79,7 +79,7 @@ COLOURS = dict(
 # %% ../nbs/00c_drawing.ipynb #d48c8173
 def diagram(
     width:float, # of the sheet, in its own units
-    height:float, # of the sheet, in its own units
+    height:float, # in the same units
     inches:float=WIDTHS["page"] # printed width
 ): # figure, axes
     "A white sheet without ticks, y upwards"
@@ -108,14 +108,14 @@ class Block:
 
 # %% ../nbs/00c_drawing.ipynb #4216571c
 def box(
-    ax, # axes of a `diagram`
+    ax, # of a `diagram`
     xy:tuple, # centre (x, y)
-    text:str, # may contain line breaks and $math$
+    text:str, # perhaps with $math$
     size:tuple=(2., 1.), # (width, height)
     fill:str=COLOURS["step"], # colour inside
     edge:str=COLOURS["line"], # colour of the outline
     **text_style # of `ax.text`, such as `fontsize`
-) -> Block: # what was drawn
+) -> Block:
     "A rounded box with text"
     block = Block(*xy, *size)
     corner, rounding = (block.left[0], block.bottom[1]), min(size)*.12
@@ -128,8 +128,8 @@ def box(
 
 # %% ../nbs/00c_drawing.ipynb #68c4465b
 def thumbnail(
-    img:np.ndarray, # (H,W) of any number type, or (H,W,3) uint8
-    side:int=600 # most pixels of the longer side
+    img:np.ndarray, # (H,W), or (H,W,3) uint8
+    side:int=600 # most pixels of a side
 ) -> np.ndarray: # uint8, reduced by a whole factor
     "A picture small enough for a figure"
     if img.dtype != np.uint8:
@@ -146,15 +146,15 @@ def _title(ax, block, text):
     if text: ax.annotate(text, block.top, (0, 2), textcoords="offset points", **style)
 
 def picture(
-    ax, # axes of a `diagram`
+    ax, # of a `diagram`
     xy:tuple, # centre (x, y)
-    img:np.ndarray, # (H,W) of any number type, or (H,W,3) uint8
+    img:np.ndarray, # (H,W), or (H,W,3) uint8
     height:float=1., # of the picture
     title:str="", # small text above it
     edge:str=COLOURS["line"], # colour of its frame
-    zorder:float=2 # higher values are drawn on top
-) -> Block: # what was drawn
-    "An image on a diagram, in its own proportions"
+    zorder:float=2 # higher is on top
+) -> Block:
+    "An image on a diagram"
     block = Block(*xy, height*img.shape[1]/img.shape[0], height)
     extent = block.left[0], block.right[0], block.bottom[1], block.top[1]
     style = dict(cmap="gray", vmin=0, vmax=255, aspect="equal")
@@ -166,15 +166,15 @@ def picture(
 
 # %% ../nbs/00c_drawing.ipynb #3daef2d8
 def pile(
-    ax, # axes of a `diagram`
+    ax, # of a `diagram`
     xy:tuple, # centre of the whole pile
     images, # images of one shape
     height:float=1., # of one image
-    step:float=.15, # shift of each image up and right, in heights
-    title:str="", # small text above the pile
+    step:float=.15, # shift up and right, in heights
+    title:str="", # above the pile
     edge:str=COLOURS["line"] # colour of the frames
 ) -> Block: # around the whole pile
-    "Several images on top of one another, the first on top"
+    "Several images, the first on top"
     n, step = len(images), step*height
     if n == 0: raise ValueError("A pile needs at least one image.")
     for i in reversed(range(n)):
@@ -194,11 +194,11 @@ def _ray(block, towards):
 
 # %% ../nbs/00c_drawing.ipynb #b5a782a6
 def _edge_to_edge(a, b):
-    "Where an arrow leaves one block and meets another"
+    "Where an arrow leaves a block and meets another"
     dx, dy = b.x - a.x, b.y - a.y
     wide, tall = (a.width + b.width)/2, (a.height + b.height)/2
     if abs(dx) <= wide and abs(dy) <= tall:
-        raise ValueError(f"{a} and {b} overlap or touch, so no arrow fits between them.")
+        raise ValueError(f"{a} and {b} overlap or touch: no arrow fits between them.")
     if abs(dy) <= max(a.height, b.height)/2 and abs(dx) > wide:
         y, s = (a.y if abs(dy) <= b.height/2 else b.y), np.sign(dx)
         return (a.x + s*a.width/2, y), (b.x - s*b.width/2, y)
@@ -209,14 +209,14 @@ def _edge_to_edge(a, b):
 
 # %% ../nbs/00c_drawing.ipynb #10b49432
 def arrow(
-    ax, # axes of a `diagram`
-    a, # its start: a `Block` or a point (x, y)
-    b, # its end: a `Block` or a point (x, y)
-    dotted:bool=False, # dotted for fake values, solid for real
+    ax, # of a `diagram`
+    a, # a `Block` or a point (x, y)
+    b, # its end
+    dotted:bool=False, # for fake values
     label:str="", # small text on the arrow
     via=(), # corners (x, y) on the way
     colour:str=COLOURS["line"] # of line and head
-) -> list: # the points (x, y) it passes, ends included
+) -> list: # points (x, y) of its path
     "An arrow from edge to edge"
     stops = [s if isinstance(s, Block) else Block(*s) for s in (a, *via, b)]
     start, end = _edge_to_edge(*stops[:2])[0], _edge_to_edge(*stops[-2:])[1]
@@ -236,11 +236,11 @@ def _label(ax, path, text, colour):
 
 # %% ../nbs/00c_drawing.ipynb #eaf9abd8
 def badge(
-    ax, # axes of a `diagram`
+    ax, # of a `diagram`
     xy:tuple, # centre (x, y)
     number:int # what it shows
 ): # the text artist
-    "A number in a dark disc: one step of several"
+    "A number in a dark disc"
     disc = dict(boxstyle="circle,pad=0.25", facecolor=COLOURS["ink"],
                 edgecolor="white", linewidth=.8)
     style = dict(color="white", fontsize=7, weight="bold", zorder=6)
@@ -250,7 +250,7 @@ def badge(
 def montage(
     patches:np.ndarray, # (N,S,S) uint8
     columns:int=8, # patches in a row
-    gap:int=6 # white pixels between patches
+    gap:int=6 # white pixels between
 ) -> np.ndarray: # (H,W) uint8
     "Patches in reading order, as one image"
     patches = np.asarray(patches)
@@ -267,12 +267,12 @@ def montage(
 
 # %% ../nbs/00c_drawing.ipynb #01ee3929
 def patch_grid(
-    ax, # any axes; its ticks are removed
+    ax, # any axes
     patches:np.ndarray, # (N,S,S) uint8
     columns:int=8, # patches in a row
     title:str="", # above the grid
-    edge:str=None, # colour of a frame around each patch
-    gap:int=6 # white pixels between patches
+    edge:str=None, # colour of frames, if any
+    gap:int=6 # white pixels between
 ): # the axes
     "A grid of grey patches in one axes"
     sheet, (n, h, w) = montage(patches, columns, gap), np.shape(patches)
@@ -288,7 +288,7 @@ def patch_grid(
 
 # %% ../nbs/00c_drawing.ipynb #f0cce04f
 def _facts_line(facts):
-    "What a figure was made from, in one line"
+    "What a figure was made from"
     if not facts.get("data"): raise ValueError("facts has no 'data', the name of the data set.")
     rest = dict(facts)
     data, preset, counts = rest.pop("data"), rest.pop("preset", ""), rest.pop("counts", {})
@@ -301,12 +301,12 @@ def _facts_line(facts):
 # %% ../nbs/00c_drawing.ipynb #e64bb380
 def footnote(
     fig:Figure, # a finished figure
-    facts:dict # `data`; perhaps `preset`, `counts`, `seed`, `commit`, others
+    facts:dict # `data`, `preset`, `counts`, `seed`, `commit`, ...
 ): # the text artist
     "State below the figure what it was made from"
     for t in list(fig.texts):
         if t.get_gid() == "footnote": t.remove()
-    width = int(19*fig.get_figwidth()) # some 19 letters of 6 points per inch
+    width = int(19*fig.get_figwidth()) # letters of 6 points
     style = dict(ha="center", va="top", fontsize=6, color=COLOURS["muted"])
     return fig.text(.5, -.01, textwrap.fill(_facts_line(facts), width), gid="footnote", **style)
 
@@ -316,9 +316,9 @@ METADATA = dict(svg={"Date": None}, pdf={"CreationDate": None}, png={"Software":
 def figure_bytes(
     fig:Figure, # a finished figure
     kind:str, # `svg`, `pdf` or `png`
-    dpi:int=300 # of a PNG, and of images in SVG and PDF
+    dpi:int=300 # of PNG, and of images inside
 ) -> bytes: # a whole file
-    "The file of a figure; the same figure gives the same bytes"
+    "The file of a figure, the same bytes each time"
     how = dict(metadata=METADATA[check_choice("kind", kind, METADATA)], format=kind, dpi=dpi)
     with paper_style(), io.BytesIO() as file:
         fig.savefig(file, bbox_inches="tight", pad_inches=.05, **how)
@@ -326,7 +326,7 @@ def figure_bytes(
 
 # %% ../nbs/00c_drawing.ipynb #bcc15af0
 def _fitting_dpi(fig, limit=1_000_000):
-    "The finest resolution whose PNG and SVG are below a limit"
+    "The finest resolution with PNG and SVG below a limit"
     steps = (300, 250, 200, 150, 120, 100, 80)
     fits = lambda dpi: all(len(figure_bytes(fig, k, dpi)) < limit for k in ("png", "svg"))
     return next(filter(fits, steps), steps[-1])
@@ -334,14 +334,14 @@ def _fitting_dpi(fig, limit=1_000_000):
 # %% ../nbs/00c_drawing.ipynb #99fd660b
 def save_figure(
     fig:Figure, # a finished figure
-    folder, # where the files go; made if missing
-    name:str, # of the files, without ending: `figure-4`
-    caption:dict, # the facts, as for `footnote`
-    limit:int=1_000_000 # bytes; the PNG and the SVG stay below it
-) -> list: # paths of the SVG, PNG, PDF and JSON files
-    "Save a figure as SVG, PNG and PDF, and its facts as JSON"
+    folder, # made if missing
+    name:str, # without ending: `figure-4`
+    caption:dict, # as for `footnote`
+    limit:int=1_000_000 # bytes of PNG and SVG
+) -> list: # paths of SVG, PNG, PDF and JSON
+    "Save a figure, and its facts as JSON"
     if not name or Path(name).name != name:
-        raise ValueError(f"name {name!r} must be a bare file name; put folders into `folder`.")
+        raise ValueError(f"name {name!r} must be a bare file name.")
     with paper_style(): footnote(fig, caption)
     dpi = _fitting_dpi(fig, limit)
     record = dict(figure=name, dpi=dpi, footnote=_facts_line(caption), caption=caption)
@@ -349,6 +349,7 @@ def save_figure(
     text = json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False, default=plain)
     files = {k: figure_bytes(fig, k, dpi) for k in ("svg", "png", "pdf")}
     files["json"] = f"{text}\n".encode()
-    for kind, content in files.items():
-        with replacing(Path(folder)/f"{name}.{kind}") as new: new.write_bytes(content)
-    return [Path(folder)/f"{name}.{kind}" for kind in files]
+    paths = [Path(folder)/f"{name}.{kind}" for kind in files]
+    for path, content in zip(paths, files.values()):
+        with replacing(path) as new: new.write_bytes(content)
+    return paths

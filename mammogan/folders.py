@@ -17,33 +17,33 @@ from scipy import ndimage
 
 from .archives import archive_of, kinds_of, LEFT_OUT, reader, refuse_folder
 from .core import check_choice, fingerprint, ParameterError
-from .cutting import BOX
+from .cutting import BOX, number
 from .normalisation import stretch
 from .patches import Archive, IMAGE_COLUMNS, KINDS, patch_set, PatchSet, rejections
 from .pixels import PICTURES, read_picture
 from .tables import (
     corner, existing_folder, file_of, files_by_name, files_on_disk, files_without_rows,
     headers_of, is_set, NOT_THERE, read_rows, status_word, text_table, with_suggestions)
-from .cutting import number
 
 # %% ../nbs/01c_folders.ipynb #07e2970c
 FOLDER_COLUMNS = [
     "file", "patient", *BOX, "kind", *KINDS,
     "status", "laterality", "view", "study", "pixel_mm"]
 
-def _csv_files(root):
-    visible = (p for p in Path(root).iterdir() if not p.name.startswith("."))
-    return sorted(p for p in visible if p.suffix.lower() == ".csv")
+def _csv_files(root): return sorted(files_on_disk(root, ["*.csv"]))
+
+def _rows(file):
+    if rows := read_rows(file): return rows
+    raise ParameterError(f"{file.name} has no rows below its first line.")
 
 # %% ../nbs/01c_folders.ipynb #945147e6
 def _folder_table(root, data):
-    "Name and rows of a folder's CSV; rejections of columns"
-    names = [p.name for p in _csv_files(root)]
+    "Name and rows of the CSV; rejections of columns"
+    names = _csv_files(root)
     if len(names) != 1:
         why = "the folder must hold one CSV with one row per box, and it holds"
         refuse_folder(data, f"{why} {', '.join(names) or 'none'}.")
-    name, rows = names[0], read_rows(root/names[0])
-    if not rows: raise ParameterError(f"{name} has no rows below its first line.")
+    name, rows = names[0], _rows(root/names[0])
     if missing := [c for c in ("file", *BOX) if c not in rows[0]]:
         known = f"Its columns may be: {', '.join(FOLDER_COLUMNS)}."
         raise ParameterError(f"{name} has no column {', '.join(missing)}. {known}")
@@ -56,7 +56,7 @@ _TORN = ("it has more cells than the first line has names: "
          "put quotation marks around texts that hold the separator")
 
 def _named_rows(name, rows, columns, what, rejected):
-    "Number, file and cells of the rows that name a file in one of `columns`"
+    "Number, file and cells of rows with a file"
     named = []
     for n, row in enumerate(rows, 2):
         torn, file = row.pop(""), next(filter(None, map(row.get, columns)), "")
@@ -89,7 +89,7 @@ NO_PATIENT = f"neither its row nor a DICOM header names its patient, and {BY_PAT
 # %% ../nbs/01c_folders.ipynb #69c4b545
 def _folder_image(file, rows, header):
     "A file's row of images, or why it cannot be used"
-    given = {c: v for row in reversed(rows) for c, v in row.items() if v}    # the first row counts
+    given = {c: v for row in reversed(rows) for c, v in row.items() if v}
     patients = sorted({row["patient"] for row in rows if row.get("patient")})
     if len(patients) > 1:
         return f"its rows name {len(patients)} patients: {', '.join(patients)}"
@@ -107,8 +107,8 @@ def _has_ending(file, endings): return Path(file).suffix.lower() in endings
 # %% ../nbs/01c_folders.ipynb #8b905c8a
 @reader("folder")
 def read_folder(
-    data,         # the folder that holds mammograms and one CSV
-    workers:int=1 # processes that read DICOM headers
+    data, # the folder of mammograms and one CSV
+    workers:int=1 # processes that read headers
 ) -> Archive:
     "Any mammograms and a table of boxes"
     root = existing_folder(data)
@@ -122,7 +122,7 @@ def read_folder(
     images, lesions = _folder_rows(name, of_file, there, headers, rejected)
     if not images and any(r[3] == NO_PATIENT for r in rejected):
         raise ParameterError(f"{name} has no column `patient` that says whose mammogram each is, "
-                             f"and no file tells it either: {BY_PATIENT}. Add the column.")
+                             f"and no header does: {BY_PATIENT}.")
     positives = "mass" if any(l["mass"] for l in lesions) or not lesions else "any"
     mammograms = [f for f in found if _has_ending(f, (*PICTURES, ".dcm", ".dicom", ""))]
     rejected += files_without_rows(mammograms, of_file)
@@ -152,8 +152,8 @@ def _patient_of(name, pattern):
     except re.error as e:
         raise ParameterError(f"pattern={pattern!r} is not a regular expression: {e}.") from e
     if "patient" in found.groupindex and (m := found.search(name)): return m["patient"]
-    why = f"pattern={pattern!r} finds no patient in the name of {name}."
-    raise ParameterError(f"{why} Give one that does, with a group (?P<patient>...).")
+    raise ParameterError(f"pattern={pattern!r} finds no patient in the name of {name}: "
+                         "it needs a group (?P<patient>...).")
 
 # %% ../nbs/01c_folders.ipynb #a640b5c8
 def _status_of(name):
@@ -165,10 +165,10 @@ def _status_of(name):
 
 # %% ../nbs/01c_folders.ipynb #53c0a5d9
 def pictures_and_outlines(
-    folder,          # searched with its subfolders
-    endings=PICTURES # of the files that are pictures
-) -> tuple:          # sorted paths of the pictures, and of the masks
-    "A folder's pictures, and its masks, whose names end in `_mask`"
+    folder, # with its subfolders
+    endings=PICTURES # of pictures
+) -> tuple: # sorted paths of each
+    "A folder's pictures, and its `_mask` files"
     files = sorted(p for p in Path(folder).rglob("*") if _has_ending(p, endings))
     masks = [p for p in files if p.stem.lower().endswith("_mask")]
     return sorted(set(files)-set(masks)), masks
@@ -177,7 +177,7 @@ def _stem(file): return os.path.splitext(file)[0]
 
 # %% ../nbs/01c_folders.ipynb #12aec6dc
 def _own_outlines(pictures, masks, rejected):
-    "The mask of each picture, by its path without ending"
+    "The mask of each picture"
     own, known = {}, files_by_name(map(_stem, pictures))
     for m in masks:
         named = _stem(m)[:-len("_mask")]
@@ -191,8 +191,8 @@ def _own_outlines(pictures, masks, rejected):
 
 # %% ../nbs/01c_folders.ipynb #e59094f3
 def resized(
-    img,         # (H,W) uint8
-    size:int=128 # side of the result, in pixels
+    img, # (H,W) uint8
+    size:int=128 # side in pixels
 ) -> np.ndarray: # (size,size) uint8
     "A picture at the size of a patch"
     (h, w), way = img.shape, Image.Resampling
@@ -202,9 +202,9 @@ def resized(
 
 # %% ../nbs/01c_folders.ipynb #speck001
 def without_specks(
-    inside  # (H,W) bool: a mask
-) -> tuple: # the mask without specks, the number of their pixels
-    "Remove far pieces below a hundredth of the largest one"
+    inside # (H,W) bool: a mask
+) -> tuple: # the rest; number of pixels removed
+    "Remove far pieces below a hundredth of the largest"
     pieces, n = ndimage.label(inside, np.ones((3, 3)))
     if n < 2: return inside, 0
     sizes = np.bincount(pieces[inside])
@@ -221,13 +221,13 @@ INVERTED = ("it marks the border of its picture and not the middle: "
 def is_inverted(
     inside # (H,W) bool: a mask
 ) -> bool:
-    "Whether a mask marks the border of its picture only"
+    "Whether a mask marks the border only"
     border = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
     return bool(border.mean() > .9 and not inside.all())
 
 # %% ../nbs/01c_folders.ipynb #92c9f5d6
 def _outline(mask, shape, size):
-    "Each pixel's share inside the lesion, or None; and what is odd"
+    "Each pixel's share inside, or None; what is odd"
     try: img = read_picture(mask)
     except ValueError as e: return None, str(e).rstrip(".")
     (h, w), (rows, cols) = img.shape, shape
@@ -252,20 +252,19 @@ def _names_patches(file):
 # %% ../nbs/01c_folders.ipynb #fcb540a1
 def _patch_table(folder):
     "Name and rows of the one table of patches"
-    fitting = [p for p in _csv_files(folder) if _names_patches(p)]
+    fitting = [f for f in _csv_files(folder) if _names_patches(folder/f)]
     if not fitting: return "", []
-    name = ", ".join(p.name for p in fitting)
+    name = ", ".join(fitting)
     if len(fitting) > 1:
         why = "each have a column patient and a column id or file"
-        raise ParameterError(f"{name} {why}: leave one of them in the folder.")
-    rows = read_rows(fitting[0])
-    if not rows: raise ParameterError(f"{name} has no rows below its first line.")
+        raise ParameterError(f"{name} {why}: leave one of them.")
+    rows = _rows(folder/name)
     if "patient" in rows[0]: return name, rows
     raise ParameterError(f"{name} is not text in UTF-8: save it again as CSV in UTF-8.")
 
 # %% ../nbs/01c_folders.ipynb #7f010ab7
 def _finder(pictures):
-    "A function from a path or name to the pictures it may mean"
+    "A function from a name to the pictures it may mean"
     meant = defaultdict(list)
     for p in pictures:
         path = PurePosixPath(p)
@@ -278,7 +277,7 @@ def _finder(pictures):
 
 # %% ../nbs/01c_folders.ipynb #1c3ef6d4
 def _row_pictures(name, named, pictures, rejected):
-    "The rows that mean one picture, and all pictures that are meant"
+    "Rows that mean one picture, and all pictures meant"
     find, found, meant = _finder(pictures), [], set()
     for n, word, row in named:
         lesion, theirs = row.get("id") or row["file"], find(word)
@@ -286,8 +285,8 @@ def _row_pictures(name, named, pictures, rejected):
         if len(theirs) == 1:
             found.append(dict(n=n, lesion=lesion, picture=theirs[0], row=row))
             continue
-        several = f"may mean {len(theirs)} pictures: {', '.join(theirs)}"
-        why = several if theirs else f"names it, {NOT_THERE}"
+        why = f"names it, {NOT_THERE}"
+        if theirs: why = f"may mean {len(theirs)} pictures: {', '.join(theirs)}"
         rejected.append(("image", lesion, word, f"row {n} of {name} {why}"))
     return found, meant
 
@@ -317,7 +316,7 @@ def _word(row, column):
     return "" if text in ("nan", "na", "n/a", "null") else text
 
 def _choice(row, columns, known, where, words, rejected):
-    "The value of the first of `columns` that is filled; unknown words are empty"
+    "The word of `columns`, empty if unknown"
     word = next(filter(None, (_word(row, c) for c in columns)), "")
     if word and word not in known:
         why = f"{word} is neither {words}; the lesion is kept without a {columns[0]}"
@@ -376,7 +375,7 @@ _WHOLE = "-?(0|[1-9][0-9]{0,15})"
 _FRACTION = _WHOLE+r"(\.[0-9]+)?(e[-+]?[0-9]{1,2})?"
 
 def _values(texts):
-    "Numbers if all texts are numbers, else texts; 007 is a name"
+    "Numbers if all are numbers; 007 is a name"
     for pattern, kind in ((_WHOLE, int), (_FRACTION, float)):
         if all(re.fullmatch(pattern, t) for t in texts): return [kind(t) for t in texts]
     return texts
@@ -402,7 +401,7 @@ def _columns(rows): return {c: [r[c] for r in rows] for c in rows[0]}
 def _patch_set(patches, size, kind, table, rejected):
     "A PatchSet of (patch, outline, columns, labels)"
     pixels, outlines, filled, labels = zip(*patches)
-    none, drawn = np.zeros((size, size), np.uint8), any(o is not None for o in outlines)
+    drawn, none = any(o is not None for o in outlines), np.zeros((size, size), np.uint8)
     outlines = np.stack([none if o is None else o for o in outlines]) if drawn else None
     ps = patch_set(np.stack(pixels), outlines, archive="patches", **_columns(filled))
     for c, texts in _columns(labels).items(): ps.rows[c] = _values(texts)
@@ -421,12 +420,12 @@ def _patch_set(patches, size, kind, table, rejected):
 
 # %% ../nbs/01c_folders.ipynb #1e7df2dd
 def read_patches(
-    data,                        # a folder, searched with its subfolders
-    pattern:str=PATIENT_PATTERN, # without a table: the patient in a file's name
-    kind:str="mass",             # what they show, unless a table tells
-    size:int=128                 # side in pixels
+    data, # a folder, with its subfolders
+    pattern:str=PATIENT_PATTERN, # without a table: patients in names
+    kind:str="mass", # what they show, unless a table tells
+    size:int=128 # side in pixels
 ) -> PatchSet:
-    "A folder of ready-made lesion patches, with outlines and labels"
+    "Ready-made lesion patches, with outlines and labels"
     root, rejected, alone, patches = existing_folder(data), [], [], []
     pictures, masks = ([p.relative_to(root).as_posix() for p in paths]
                        for paths in pictures_and_outlines(root))
@@ -434,8 +433,7 @@ def read_patches(
     check_choice("kind", kind, KINDS)
     (name, rows), own = _patch_table(root), _own_outlines(pictures, masks, alone)
     if name and pattern != PATIENT_PATTERN:
-        why = f"is not needed, since {name} names the patients: leave it empty."
-        raise ParameterError(f"pattern={pattern!r} {why}")
+        raise ParameterError(f"pattern={pattern!r} is not needed, since {name} names the patients.")
     if name: labels = _labels_of_table(name, rows, pictures, kind, rejected)
     else: labels = [_labels_of_name(p, pattern, kind) for p in pictures]
     for picture, *columns in labels:
@@ -444,6 +442,5 @@ def read_patches(
     rejected = with_suggestions(root, rejected+alone)
     if patches: return _patch_set(patches, size, kind, name, rejected)
     n, (_, id, _, why) = len(pictures), rejected[0]
-    none = f"None of the {n} pictures in {root} can"
-    if n == 1: none = f"The one picture in {root} cannot"
+    none = f"None of the {n} pictures in {root} can" if n > 1 else f"The picture in {root} cannot"
     raise ValueError(f"{none} be used: {why.rstrip('.')} ({id}).")

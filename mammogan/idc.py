@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from .core import check_choice, check_number, ParameterError, Progress
-from .public_archives import CBIS_PAGE, first_line
+from .pixels import _message
+from .public_archives import CBIS_PAGE
 
 # %% ../nbs/01e_idc.ipynb #49bc3da1
 def _index():
@@ -25,7 +26,7 @@ def _index():
     return idc_index_data
 
 def _idc_table(name, **how):
-    "A table of the packaged index; `how` as for `pandas.read_parquet`"
+    "A table of the packaged index"
     if not (index := _index()):
         raise ParameterError("The index of the Imaging Data Commons is not installed: "
                              "pip install 'mammogan[idc]'.")
@@ -38,17 +39,17 @@ def _plain(text):
     return " ".join(html.unescape(re.sub(r"<[^>]+>", "", str(text or ""))).split())
 
 def _idc_sources(collection):
-    "`licence`, `citation` and `doi` of each source of a collection"
+    "`licence` and `citation` of each source of a collection"
     t = _idc_table("collections_index", columns=["collection_id", "sources"])
     found = t.set_index("collection_id").sources.get(collection, [])
-    return [dict(licence=_plain(s["license"]["license_short_name"]), citation=_plain(s["citation"]),
-                 doi=_plain(s["source_doi"])) for s in found]
+    return [dict(licence=_plain(s["license"]["license_short_name"]), citation=_plain(s["citation"]))
+            for s in found]
 
 # %% ../nbs/01e_idc.ipynb #abf941a5
 _cbis_subject = re.compile(r"(?:(Calc|Mass)-(Test|Training)_)?(P_\d+)_(LEFT|RIGHT)_(CC|MLO)(?:_(\d+))?(?:\.dcm)?$")
 
 def _subject_parts(subject):
-    "Patient, film, kind, split and lesion (or empty) of a PatientID of CBIS-DDSM"
+    "The parts of a PatientID of CBIS-DDSM"
     if not (m := _cbis_subject.match(subject)):
         return dict(patient=subject, film="", kind="", split="", lesion="")
     kind, split, patient, side, view, lesion = m.groups(default="")
@@ -65,7 +66,7 @@ def _chosen(t, patients):
     if missing := sorted(set(patients)-set(there)):
         names, verb = ", ".join(map(str, missing[:5])), "is" if len(missing) == 1 else "are"
         raise ParameterError(f"patients: {names} {verb} not among the {len(there):,} "
-                             f"patients that there are, {there[0]} to {there[-1]}.")
+                             f"patients, {there[0]} to {there[-1]}.")
     return patients
 
 # %% ../nbs/01e_idc.ipynb #d9eeea4b
@@ -76,12 +77,12 @@ _columns = dict(PatientID="subject", StudyInstanceUID="study", SeriesInstanceUID
 # %% ../nbs/01e_idc.ipynb #4520d579
 def choose_series(
     collection:str="cbis_ddsm", # its name in the index
-    patients=0,                 # how many, or a list; 0 for all
-    kind:str="",                # `mass` or `calcification`; empty for both
-    split:str="",               # `train` or `test`; empty for both
-    modality:str="MG"           # DICOM's word for mammography
-) -> pd.DataFrame:              # a row per series
-    "Series of the Imaging Data Commons; no network is needed"
+    patients=0, # a number or a list; 0 for all
+    kind:str="", # `mass`, `calcification`, or empty
+    split:str="", # `train`, `test`, or empty
+    modality:str="MG" # `MG`: mammography
+) -> pd.DataFrame: # a row per series
+    "Series of the Imaging Data Commons"
     check_choice("kind", kind, ("", "mass", "calcification"))
     check_choice("split", split, ("", "train", "test"))
     wanted = [("collection_id", "==", collection), ("Modality", "==", modality)]
@@ -93,8 +94,8 @@ def choose_series(
     t["bytes"], t["files"] = (t.bytes*1e6).round().astype("int64"), t.files.astype("int64")
     t["description"] = t.description.fillna("")
     t["folder"] = t.subject.str.removesuffix(".dcm")+"/"+t.study+"/"+t.series
-    for column, value in dict(kind=kind, split=split).items():
-        if value: t = t[t[column] == value]
+    if kind: t = t[t.kind == kind]
+    if split: t = t[t.split == split]
     if t.empty:
         raise ParameterError(f"{collection} does not say what its series hold: "
                              "leave kind and split empty.")
@@ -103,10 +104,10 @@ def choose_series(
 
 # %% ../nbs/01e_idc.ipynb #c15adf46
 def describe_series(
-    series:pd.DataFrame,       # from `choose_series`
+    series:pd.DataFrame, # from `choose_series`
     collection:str="cbis_ddsm" # their collection
 ) -> str:
-    "Counts, size, licence, citation, and what else is needed"
+    "Counts, size, licence and citation"
     files, gigabytes = int(series.files.sum()), series.bytes.sum()/1e9
     lines = [f"{collection}: {len(series):,} series of {series.patient.nunique():,} "
              f"patients, {files:,} files, {gigabytes:.1f} GB "
@@ -130,9 +131,9 @@ def _client():
 # %% ../nbs/01e_idc.ipynb #e7d24185
 def transfer_by_idc(
     uids:list, # SeriesInstanceUIDs
-    into:Path  # gets one folder per series
+    into:Path # gets a folder per series
 ):
-    "Fetch series through idc-index; a logged error is raised"
+    "Fetch series through idc-index"
     if not find_spec("idc_index"):
         raise ParameterError("Fetching needs the package idc-index, which is "
                              "not installed: pip install 'mammogan[idc]'.")
@@ -159,29 +160,29 @@ def _contents(folder):
 
 # %% ../nbs/01e_idc.ipynb #a6999649
 def fetched(
-    folder # that `fetch_series` filled
+    folder # from `fetch_series`
 ) -> dict: # series -> folder, files, bytes, index version
-    "What has arrived, by a folder's `fetched.jsonl`"
+    "What has arrived, by `fetched.jsonl`"
     found, file = {}, Path(folder)/"fetched.jsonl"
     for line in file.read_text().splitlines() if file.is_file() else []:
         try: entry = json.loads(line)
-        except ValueError: continue     # cut off: its series is checked again
+        except ValueError: continue # cut off
         found[entry["series"]] = entry
     return found
 
 def _is_complete(folder, row, known):
-    "Whether a series is in a folder, by the index or `known`"
+    "Whether a series is in a folder"
     there, entry = _contents(Path(folder)/row.folder), known.get(row.Index, {})
     return there in ((row.files, row.bytes), (entry.get("files"), entry.get("bytes")))
 
 # %% ../nbs/01e_idc.ipynb #d21c9da2
 _NOTHING = (
-    "Nothing of the last {} series arrived{}. They come from the bucket idc-open-data at "
+    "Nothing of the last {} series arrived{}. They come from idc-open-data at "
     "s3.amazonaws.com, over HTTPS: look at the network, its proxy, and the room on the disk. "
     "{:,} of {:,} series are in {} and stay there; the same call goes on from here.")
 
 def _settle(series, arrived, folder):
-    "Move complete series to their places; their UIDs"
+    "Move complete series; their UIDs"
     done = []
     for row in series.itertuples():
         if _contents(arrived/row.Index) != (row.files, row.bytes): continue
@@ -203,17 +204,17 @@ def _fetch_batch(series, folder, transfer):
     arrived.mkdir(parents=True)
     try: transfer(list(series.index), arrived)
     except ParameterError: raise
-    except Exception as e: wrong = first_line(e)
+    except Exception as e: wrong = _message(e)
     try: return _settle(series, arrived, folder), wrong
     finally: shutil.rmtree(arrived, ignore_errors=True)
 
 # %% ../nbs/01e_idc.ipynb #b6d8dd3d
 def fetch_series(
-    series:pd.DataFrame,      # from `choose_series`
-    folder,                   # gets `<subject>/<study>/<series>/`
-    transfer=transfer_by_idc, # `transfer(uids, into)`, as above
-    batch:int=16              # series per transfer, 400 MB of CBIS-DDSM
-) -> dict:                    # `series`, `there` (already), `fetched`, `failed` UIDs
+    series:pd.DataFrame, # from `choose_series`
+    folder, # to fill
+    transfer=transfer_by_idc, # as `transfer_by_idc`
+    batch:int=16 # series per transfer
+) -> dict: # `series`, `there`, `fetched`; `failed` UIDs
     "Fetch what is not there yet"
     folder = Path(folder).expanduser().absolute()
     folder.mkdir(parents=True, exist_ok=True)

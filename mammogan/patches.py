@@ -34,14 +34,14 @@ LESION_COLUMNS = ["image", *BOX, *KINDS, "status"]
 
 def printable(
     value, # of any type
-): # the value, with escapes where it is not UTF-8
+): # with escapes where it is not UTF-8
     "Text that any table can hold"
     if not isinstance(value, str): return value
     return value.encode("utf-8", "backslashreplace").decode()
 
 # %% ../nbs/00h_patches.ipynb #2cd55095
 def rejections(
-    rows=(), # tuples: what (`image`, `lesion`, ...), id, file, reason
+    rows=(), # (what, id, file, reason) each
 ) -> pd.DataFrame:
     "A table of what was left out and why"
     rows = [[printable(v) for v in r] for r in rows]
@@ -50,15 +50,15 @@ def rejections(
 # %% ../nbs/00h_patches.ipynb #217c34de
 @dataclass
 class Archive:
-    "Tables of images and lesions, and a function that reads pixels"
+    "Tables of images and lesions, and a reader of pixels"
     name:str # such as `omidb`
     root:Path # folder of the column `file`
     images:pd.DataFrame # by id, with `IMAGE_COLUMNS`
     lesions:pd.DataFrame # by id, with `LESION_COLUMNS`
-    reader:callable # path -> `Picture`, or (H,W) pixel values
+    reader:callable # path -> `Picture` or pixels
     rejected:pd.DataFrame = field(default_factory=rejections) # left out by the reader
     mask:str = "nonzero" # how the breast is found
-    positives:str = "mass" # a study's positives, as in `is_kind`
+    positives:str = "mass" # of a study, as in `is_kind`
     funnel:list = None # counts after each criterion
 
     def __post_init__(self):
@@ -82,7 +82,7 @@ class Archive:
 
 # %% ../nbs/00h_patches.ipynb #7371670f
 def is_kind(
-    table:pd.DataFrame, # rows of lesions, with the columns `KINDS`
+    table:pd.DataFrame, # with the columns `KINDS`
     kind:str, # a kind, `both` (mass with calcification) or `any`
 ) -> np.ndarray: # (n,) bool
     "Which lesions are of a kind"
@@ -92,16 +92,16 @@ def is_kind(
 
 # %% ../nbs/00h_patches.ipynb #a2f050c0
 class PatchSet:
-    "Patches and a table that describes each one"
+    "Patches and a table of them"
     def __init__(self,
-        pixels, # (M,S,S) uint16 or uint8, values as read
+        pixels, # (M,S,S), values as read
         rows, # one row per patch; `label` is 1 lesion, 0 normal
         images, # by image, with `STATISTICS`
-        rejected=None, # what was left out, with reasons
+        rejected=None, # with reasons
         info=None, # how the set was made
-        index=None, # rows of `pixels` that belong to this set
+        index=None, # rows of `pixels` in this set
         folder=None, # where the set is on disk
-        outlines=None, # (M,S,S) uint8, share inside the lesion, of 255
+        outlines=None, # (M,S,S) uint8, share inside, of 255
     ):
         self.all_pixels, self.all_outlines = pixels, outlines
         self.rows, self.images, self.info, self.folder = rows, images, info or {}, folder
@@ -116,7 +116,6 @@ class PatchSet:
         return ": ".join(filter(None, [text, describe_labels(self)]))
 
     def __getitem__(self, which):
-        if not isinstance(which, slice): which = np.asarray(which)
         where = np.arange(len(self))[which]
         rows = self.rows.iloc[where].reset_index(drop=True)
         return PatchSet(self.all_pixels, rows, self.images, self.rejected, self.info,
@@ -130,14 +129,14 @@ def pixels(self:PatchSet) -> np.ndarray:
 
 @patch(as_prop=True)
 def outlines(self:PatchSet) -> np.ndarray:
-    "(N,S,S) uint8, share inside the lesion, of 255; or None"
+    "(N,S,S) uint8, share inside, of 255; or None"
     if self.all_outlines is not None: return np.asarray(self.all_outlines[self.index])
 
 @patch
 def batch(self:PatchSet,
-    which, # (n,) row numbers, in any order
+    which, # (n,) row numbers
 ) -> np.ndarray: # (n,S,S)
-    "Values of some patches, without reading others"
+    "Values of some patches"
     return np.asarray(self.all_pixels[self.index[which]])
 
 # %% ../nbs/00h_patches.ipynb #3bcb47d8
@@ -153,13 +152,13 @@ def normals(self:PatchSet) -> PatchSet:
 
 @patch(as_prop=True)
 def patients(self:PatchSet) -> np.ndarray:
-    "The patients' ids, sorted, without repeats"
+    "The patients' ids, sorted"
     return np.unique(self.rows.patient.values.astype(str))
 
 # %% ../nbs/00h_patches.ipynb #91180ec5
 @patch
 def of_kind(self:PatchSet,
-    kind:str, # a kind, `both` (mass with calcification) or `any`
+    kind:str, # as in `is_kind`
 ) -> PatchSet:
     "The lesions of a kind, and all normal patches"
     return self[(self.rows.label.values == 0) | is_kind(self.rows, kind)]
@@ -168,7 +167,7 @@ def of_kind(self:PatchSet,
 def of_status(self:PatchSet,
     status:str, # `benign` or `malignant`
 ) -> PatchSet:
-    "The benign or the malignant lesions, and all normal patches"
+    "The lesions of a status, and all normal patches"
     check_choice("status", status, ("benign", "malignant"))
     return self[(self.rows.label.values == 0) | (self.rows.status.values == status)]
 
@@ -176,13 +175,11 @@ def of_status(self:PatchSet,
 def describe_labels(
     ps:PatchSet, # any set
 ) -> str:
-    "Labels and outlines of lesions; empty for other sets"
+    "Labels and outlines of a set, if any"
     parts, table = [], ps.info.get("table")
     if table:
-        status = ps.positives.rows.status
-        counts = {s: int((status == s).sum()) for s in ("benign", "malignant")}
-        counts["without a status"] = len(status)-sum(counts.values())
-        parts.append(", ".join(f"{n:,} {s}" for s, n in counts.items() if n))
+        status = ps.positives.rows.status.replace("", "without a status").value_counts()
+        parts.append(", ".join(f"{n:,} {s}" for s, n in status.sort_index().items()))
     if ps.all_outlines is not None:
         parts.append(f"{ps.outlines.any((1, 2)).sum():,} with an outline")
     if table and table["columns"]:
@@ -194,10 +191,10 @@ _WORDS = "status lesion patient study image laterality view".split()
 
 def patch_set(
     pixels:np.ndarray, # (N,S,S) uint8, already normalised
-    outlines=None, # (N,S,S) uint8, share inside the lesion, of 255
-    **columns, # of the table, which have defaults
+    outlines=None, # (N,S,S) uint8, share inside, of 255
+    **columns, # of the table
 ) -> PatchSet:
-    "A PatchSet of ready-made pictures, such as a generator's"
+    "A PatchSet of ready-made pictures"
     kinds, words = dict.fromkeys(KINDS, False), dict.fromkeys([*_WORDS, "archive"], "")
     rows = pd.DataFrame(dict(label=1, **kinds, **words) | columns, index=range(len(pixels)))
     last = len(STATISTICS)-1
@@ -212,7 +209,7 @@ def patch_set(
 def normalised(self:PatchSet,
     method="minmax", # `minmax` (paper), `percentile`, `window`, or `Landmarks`
 ) -> np.ndarray: # (N,S,S) uint8
-    "The patches in 8 bits, by the statistics of their images"
+    "The patches in 8 bits, by image statistics"
     images = self.images.loc[self.rows.image]
     if isinstance(method, Landmarks): return apply_landmarks(self.pixels, images, method)
     if check_normalisation(method) == "landmarks": raise ParameterError(
@@ -228,9 +225,9 @@ def _mapped(folder, name):
 
 # %% ../nbs/00h_patches.ipynb #d93cb051
 def load_patches(
-    folder, # that `prepare` or `save_patches` made
+    folder, # of a set
 ) -> PatchSet:
-    "Open a set; its pixels stay on disk until they are used"
+    "Open a set; pixels stay on disk until used"
     folder = Path(folder)
     if not (folder/"dataset.json").is_file():
         raise ValueError(f"{folder} is not a set of patches: it has no dataset.json.")
@@ -247,14 +244,14 @@ def _write_tables(folder, rows, images, rejected):
 
 # %% ../nbs/00h_patches.ipynb #c23f6367
 def save_patches(
-    ps:PatchSet, # a whole set, not a selection
+    ps:PatchSet, # a whole set
     folder, # to make
-) -> PatchSet: # the same set, its arrays on disk
+) -> PatchSet: # the set on disk
     "Write a set for `load_patches`"
     folder = Path(folder)
     if folder.exists(): raise ParameterError(f"{folder} exists already: give another folder.")
     if not np.array_equal(ps.index, np.arange(len(ps.all_pixels))): raise ParameterError(
-        "This is a part of a set: save the whole set and choose from it.")
+        "This is a part of a set: save the whole set.")
     with new_folder(folder) as new:
         _write_tables(new, ps.rows, ps.images.rename_axis("image").reset_index(), ps.rejected)
         for name, file in _ARRAYS.items():
@@ -279,7 +276,7 @@ def __setstate__(self:PatchSet, state):
 
 # %% ../nbs/00h_patches.ipynb #db57204a
 def _reasons(rejected, most=3):
-    "The most frequent reasons, without their numbers"
+    "The most frequent reasons"
     reason = rejected.reason.str.replace(r"\d+", "…", regex=True).str.rstrip(". ")
     alike = rejected.file.groupby(reason, sort=False).agg(["size", "first"])
     alike = alike.sort_values("size", ascending=False, kind="stable").head(most)
@@ -290,7 +287,7 @@ def _reasons(rejected, most=3):
 def check_archive(
     archive:Archive, # from a reader
 ) -> Archive:
-    "The archive, with what cannot be used moved to `rejected`"
+    "The archive, its unusable rows in `rejected`"
     if archive.images.empty: raise ValueError(
         f"{archive.root} holds no images of {archive.name} that can be used: "
         f"there is nothing to prepare. {_reasons(archive.rejected)}")
@@ -315,7 +312,7 @@ def text_of(
 
 # %% ../nbs/00h_patches.ipynb #de6a30a5
 def _merge_lesions(lesions):
-    "Lesions with an id and a box of their own; (id, image, reason) of others"
+    "Lesions with their own id and box; (id, image, reason) of others"
     count = lesions.groupby(lesions.index.astype(str)).cumcount()
     if count.any():
         lesions = lesions.set_axis([f"{i} ({n+1})" if n else i for i, n in zip(lesions.index, count)])
@@ -343,8 +340,8 @@ def patch_row(
     label:int, # 1 lesion, 0 normal tissue
     box, # x1, y1, x2, y2 in pixels
     lesion="", # id of the lesion
-    marked=None, # row of the lesion in `Archive.lesions`
-    clipped=False, # whether the annotated box leaves the image
+    marked=None, # row of `Archive.lesions`
+    clipped=False, # whether its box leaves the image
 ) -> dict:
     "A row of the table of patches"
     about, marked = archive.images.loc[image_id], {} if marked is None else marked
@@ -357,11 +354,11 @@ def patch_row(
 
 # %% ../nbs/00h_patches.ipynb #5d0c7a12
 def parts_of(
-    work:Path, # folder of finished parts
+    work:Path, # of finished parts
     n:int, # number of images
-    step:int, # images of a new part, at most
-) -> dict: # path without suffix: (first image, one after the last)
-    "Finished parts, and new ones for the images between them"
+    step:int, # images in a new part
+) -> dict: # path: (first image, one after the last)
+    "Finished parts, and new ones between them"
     done = sorted([int(i) for i in p.stem.split("-")] for p in work.glob("[0-9]*.json"))
     ranges, at = [], 0
     for start, end in [*done, (n, n)]:
@@ -383,7 +380,7 @@ def _typed(records, types):
 
 # %% ../nbs/00h_patches.ipynb #ca4b1bd3
 def _write_pixels(parts, path, size):
-    "Write the parts' patches as one array; their number and hash"
+    "Write patches as one array; their number and hash"
     total, seen = sum(len(np.load(f"{p}.npy", mmap_mode="r")) for p in parts), hashlib.sha256()
     header = dict(descr="<u2", fortran_order=False, shape=(total, size, size))
     with open(path, "wb") as f:
@@ -401,13 +398,12 @@ def _count(archive, rows, rejected):
         early, lost = (int((t.what == name).sum()) for t in (archive.rejected, rejected))
         n = len(tables[name])+early
         counts |= {f"{name}s": n, f"{name}s_used": used, f"{name}s_rejected": lost}
-        if n != used+lost:
-            raise RuntimeError(f"The {name}s do not add up, which is a bug: {counts}")
+        assert n == used+lost, f"{name}s do not add up: {counts}"
     return counts | dict(normals=int((rows.label == 0).sum()), patients=rows.patient.nunique())
 
 # %% ../nbs/00h_patches.ipynb #9265d258
 def assemble(
-    parts:list, # paths of all parts, without suffix
+    parts:list, # paths without suffix
     folder:Path, # of the set
     archive:Archive, # what was prepared
     config:PrepareConfig, # how patches were cut
@@ -437,18 +433,18 @@ def assemble(
 def hash_tables(
     archive:Archive, # any archive
 ) -> str:
-    "A hash of an archive's images and lesions"
+    "A hash of images and lesions"
     tables = (t.astype(str).reset_index() for t in (archive.images, archive.lesions))
     return fingerprint(*[t.to_dict("list") for t in tables])
 
 # %% ../nbs/00h_patches.ipynb #73933ad5
 def prepared_set(
     folder:Path, # of the set
-    archive:Archive, # what is to be prepared
-    config:PrepareConfig, # how patches are to be cut
+    archive:Archive, # to be prepared
+    config:PrepareConfig, # how patches are cut
     seed:int, # of normal patches
 ): # a `PatchSet`, or None
-    "The set that was prepared here before; an error if it is another"
+    "The set that was prepared here before"
     if not (folder/"dataset.json").is_file(): return None
     ps = load_patches(folder)
     there = ps.info["config"], ps.info["seed"], ps.info["tables"]
@@ -459,9 +455,9 @@ def prepared_set(
 
 # %% ../nbs/00h_patches.ipynb #e94e35b8
 def account(
-    ps:PatchSet, # a set that `prepare` made
+    ps:PatchSet, # from `prepare`
 ) -> pd.DataFrame:
-    "Images and lesions in the archive, used, and left out"
+    "Images and lesions: in the archive, used, left out"
     a, names = ps.info["account"], ("in the archive", "used", "left out")
     rows = {n: (a[n], a[f"{n}_used"], a[f"{n}_rejected"]) for n in ("images", "lesions")}
     return pd.DataFrame(rows, index=names).T
@@ -470,7 +466,7 @@ def account(
 def left_out(
     ps:PatchSet, # any set
 ) -> pd.DataFrame:
-    "What was left out, by reason without its numbers and names"
+    "What was left out, by reason"
     reasons = ps.rejected.reason.str.replace(r"[-\w./]*\d[-\w./]*", "…", regex=True)
     table = ps.rejected.assign(reason=reasons).groupby(["what", "reason"])
     table = table.agg(count=("id", "size"), example=("id", "first"))

@@ -22,18 +22,18 @@ from .core import check_choice, replacing
 # %% ../nbs/00e_pixels.ipynb #8e851b4d
 @dataclass
 class Picture:
-    "A mammogram's pixels, and the window for its display"
+    "Pixels of a mammogram, and their window"
     pixels:np.ndarray # (H,W) whole numbers; bright is dense
-    window:tuple = None # grey values (low, high) to display between
+    window:tuple = None # (low, high) to display
     notes:tuple = () # sentences on odd attributes
 
 # %% ../nbs/00e_pixels.ipynb #0f56e3a9
 def write_dicom(
     path, # file to write
-    img:np.ndarray, # (H,W) or (frames,H,W) uint16 or int16, of 12 bits
+    img:np.ndarray, # (H,W) or (frames,H,W) uint16 or int16
     **tags, # DICOM attributes by keyword
 ) -> Path:
-    "A small digital mammogram in DICOM, uncompressed"
+    "Write a small mammogram in DICOM"
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
     ds, path = Dataset(), Path(path)
@@ -68,15 +68,15 @@ def _errors_name(path, what):
         with _quietly(): yield
     except Exception as e: raise ValueError(f"{path} {what} ({_message(e)}).") from e
 
-def _message(e): return " ".join(f"{e or type(e).__name__}".split())[:400].rstrip(". ")
+def _message(e): return " ".join((str(e) or type(e).__name__).split())[:400].rstrip(". ")
 
 # %% ../nbs/00e_pixels.ipynb #55d1bad2
-LARGEST = 2**28 # pixels, many times the largest mammogram
+LARGEST = 2**28 # pixels
 
 def read_dataset(
     path, # a DICOM file
-): # a pydicom `Dataset`, with `notes` on odd attributes
-    "A DICOM file with one grey picture"
+): # a pydicom `Dataset`, with `notes`
+    "Open a DICOM file of one grey picture"
     import pydicom
     with _errors_name(path, "cannot be read as DICOM"):
         try: ds = pydicom.dcmread(path)
@@ -92,22 +92,20 @@ def _without_preamble(path):
     ds = pydicom.dcmread(path, force=True)
     if "Rows" not in ds or "PixelData" not in ds:
         raise ValueError("it does not begin as DICOM does")
-    implicit = "ImplicitVRLittleEndian" if ds.original_encoding[0] else "ExplicitVRLittleEndian"
     if "TransferSyntaxUID" not in ds.file_meta:
-        ds.file_meta.TransferSyntaxUID = getattr(pydicom.uid, implicit)
+        kind = "Implicit" if ds.original_encoding[0] else "Explicit"
+        ds.file_meta.TransferSyntaxUID = getattr(pydicom.uid, f"{kind}VRLittleEndian")
     return ds
 
 # %% ../nbs/00e_pixels.ipynb #a77r1b00
-def _numbers(value):
-    several = hasattr(value, "__len__") and not isinstance(value, str)
-    return [float(o) for o in (value if several else [value])]
+def _numbers(value): return np.atleast_1d(value).astype(float).tolist()
 
 def _text(value):
     if isinstance(value, str): return value.strip()
     raise ValueError("it has several values")
 
 def _raw(ds, keyword):
-    "An attribute as in the file, shortened"
+    "An attribute as in the file"
     value = ds.get_item(keyword).value
     if isinstance(value, MutableSequence): value = "\\".join(map(str, value))
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
@@ -115,16 +113,16 @@ def _raw(ds, keyword):
 
 # %% ../nbs/00e_pixels.ipynb #8d1151b9
 def _needed(ds, keyword, kind=int, default=None):
-    "A needed attribute, or an error that names it"
+    "An attribute, or an error that names it"
     try:
         value = ds.get(keyword)
         return default if value is None or value == "" else kind(value)
     except Exception as e:
-        text = f"its {keyword} is {_raw(ds, keyword)}, which cannot be understood"
-        raise ValueError(text) from e
+        why = f"{_raw(ds, keyword)}, which cannot be understood"
+        raise ValueError(f"its {keyword} is {why}") from e
 
 def _known(ds, keyword, kind):
-    "Any other attribute, or None and a note"
+    "An attribute, or None and a note"
     try: return _needed(ds, keyword, kind)
     except ValueError as e: ds.notes.append(f"{e} and is not used")
 
@@ -147,7 +145,7 @@ def _problem(ds):
     if signed not in (0, 1): return f"has a PixelRepresentation of {signed}; it is 0 or 1 (signed)."
 
 # %% ../nbs/00e_pixels.ipynb #99c375e7
-# Decoders by the marker of the frame
+# Decoders by marker
 _LOSSY = dict.fromkeys((0xC0, 0xC1, 0xC2), "jpeg8_decode")
 _JPEG = {**_LOSSY, 0xC3: "jpegsof3_decode", 0xF7: "jpegls_decode"}
 _FRAMES = {*_JPEG, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
@@ -155,7 +153,7 @@ _JPEG_SYNTAXES = {f"1.2.840.10008.1.2.4.{n}" for n in (*range(50, 67), 70, 80, 8
 
 # %% ../nbs/00e_pixels.ipynb #20e39ffc
 def _segments(frame):
-    "(start, end, kind) of each marker of a JPEG stream"
+    "(start, end, kind) of each JPEG marker"
     at = 2
     while at+4 <= len(frame) and frame[at] == 0xFF:
         kind = frame[at+1]
@@ -164,7 +162,7 @@ def _segments(frame):
         at = end
 
 def _announced(frame):
-    "(rows, columns, samples), bits and kind of frame that a stream announces"
+    "(rows, columns, samples), bits and kind of frame of a stream"
     number = lambda at, n: int.from_bytes(frame[at:at+n], "big")
     if (at := frame.find(b"\xff\x4f\xff\x51", 0, 256)) >= 0: # JPEG 2000
         rows, cols = (number(at+k, 4)-number(at+k+8, 4) for k in (12, 8))
@@ -188,7 +186,7 @@ def _from_jpeg(frame, bits, kind):
     if kind in _LOSSY and bits == 8: return np.asarray(Image.open(io.BytesIO(frame)))
     if kind not in _JPEG:
         raise ValueError(f"its frame is of kind {kind-0xC0} of JPEG, which is not read")
-    frame = _without_fill(frame) if kind == 0xC3 else frame
+    if kind == 0xC3: frame = _without_fill(frame)
     return getattr(_imagecodecs(), _JPEG[kind])(frame)
 
 def _imagecodecs():
@@ -199,7 +197,7 @@ def _imagecodecs():
 
 # %% ../nbs/00e_pixels.ipynb #22d0d91c
 def _without_fill(frame):
-    "Without fill bytes, which the lossless decoder misreads"
+    "Drop fill bytes, which the lossless decoder misreads"
     clean, last = frame[:2], 2
     for at, end, kind in _segments(frame):
         if kind == 0xDA: break
@@ -214,13 +212,13 @@ def _by_jpeg(ds):
     return (_with_sign(img, max(bits, ds.BitsStored)) if ds.PixelRepresentation else img), bits
 
 def _with_sign(img, bits):
-    "Values of so many bits, of which the highest is the sign"
+    "Values of so many bits, the highest a sign"
     low = img.astype(np.int32) & (1 << bits)-1
     return ((low ^ (1 << bits-1))-(1 << bits-1)).astype(np.int16)
 
 # %% ../nbs/00e_pixels.ipynb #f6ba36f7
 def _decoder(uid):
-    "`jpeg`, a plugin of pydicom, True for unpacked pixels, or None"
+    "`jpeg`, a plugin of pydicom, True if unpacked, or None"
     from pydicom.pixels import get_decoder
     if not uid.is_compressed or uid.is_deflated: return True
     if uid in _JPEG_SYNTAXES: return "jpeg"
@@ -229,7 +227,7 @@ def _decoder(uid):
 
 # %% ../nbs/00e_pixels.ipynb #98aa85f9
 def unpack(
-    ds, # from `read_dataset`; notes are added
+    ds, # from `read_dataset`
 ) -> np.ndarray: # (H,W) stored values
     "The stored pixel values of a dataset"
     words, bits = _words(ds)
@@ -238,7 +236,7 @@ def unpack(
 
 # %% ../nbs/00e_pixels.ipynb #98aa85f2
 def _words(ds):
-    "What a decoder returns, and the bits of a stream or 0"
+    "Decoded values, and the bits of a stream or 0"
     path, uid = ds.filename, ds.file_meta.get("TransferSyntaxUID", "")
     name = getattr(uid, "name", "")
     try: decoder = _decoder(uid)
@@ -272,29 +270,28 @@ def _as_pixel(value, ds):
     return value-(1 << bits) if ds.PixelRepresentation and value >> bits-1 else value
 
 def _padding(ds):
-    "The stored values (low, high) that mean padding, or None"
+    "The stored values (low, high) of padding, or None"
     keywords = ("PixelPaddingValue", "PixelPaddingRangeLimit")
     ends = [_needed(ds, k, lambda v: _as_pixel(v, ds)) for k in keywords]
     ends = [e for e in ends if e is not None]
     if "PixelPaddingValue" in ds and ends: return min(ends), max(ends)
 
 def _outside(img, ds):
-    "(H,W) bool: which stored values are padding, or None"
+    "(H,W) bool: what is padding, or None"
     if ends := _padding(ds): return (img >= ends[0]) & (img <= ends[1])
 
 # %% ../nbs/00e_pixels.ipynb #5ab38533
 def _lowest(ds, bits):
     low = max(0, _needed(ds, "HighBit", default=ds.BitsStored-1)-ds.BitsStored+1)
     if low+ds.BitsStored > ds.BitsAllocated:
-        number = f"{ds.HighBit} of {ds.BitsAllocated}"
-        raise ValueError(f"its pixels cannot be decoded (its highest bit is number {number})")
-    return 0 if 0 < bits <= ds.BitsStored else low # such a stream has no other bits
+        raise ValueError(f"its highest bit is number {ds.HighBit} of {ds.BitsAllocated}")
+    return 0 if 0 < bits <= ds.BitsStored else low
 
 # %% ../nbs/00e_pixels.ipynb #02acbea1
 def _stored(words, ds, bits):
     if words.ndim != 2 or words.dtype.kind not in "iu" or not words.size:
         found = f"{words.dtype} of shape {words.shape}"
-        raise ValueError(f"its pixels are {found}, not whole numbers in rows and columns")
+        raise ValueError(f"its pixels are {found}, not rows of whole numbers")
     signed, n = words.dtype.kind == "i", ds.BitsStored
     if low := _lowest(ds, bits): words = words >> low
     first, last = (-(1 << n-1), (1 << n-1)-1) if signed else (0, (1 << n)-1)
@@ -302,7 +299,7 @@ def _stored(words, ds, bits):
     own = (_with_sign(words, n) if signed else words & last).astype(words.dtype)
     if (outside := _outside(words, ds)) is not None: own[outside] = words[outside]
     above = words.astype(np.int32)-own
-    unfolded = signed and np.isin(above, (0, 1 << n)).all() # negative, upper bits zero
+    unfolded = signed and np.isin(above, (0, 1 << n)).all()
     inside = np.ones(own.shape, bool)
     if outside is not None: inside = ~(outside | _outside(own, ds))
     if inside.any() and _belongs(words, own, above, inside, n, unfolded):
@@ -313,7 +310,7 @@ def _stored(words, ds, bits):
 
 # %% ../nbs/00e_pixels.ipynb #be10ngs0
 def _belongs(words, own, above, inside, n, unfolded):
-    "Whether bits above the stored ones are part of the film"
+    "Whether upper bits are part of the film"
     changes = smooth = 0
     for axis in (0, 1):
         both = np.diff(inside.astype(np.int8), axis=axis) == 0
@@ -341,36 +338,37 @@ def compress_dicom(
     out, # file to write
     syntax:str, # one of `SYNTAXES`
 ) -> Path:
-    "A copy of a DICOM file, packed without loss"
+    "Pack a DICOM file without loss"
     import pydicom
-    if check_choice("syntax", syntax, SYNTAXES) in _BY_GDCM:
-        return _pack_by_gdcm(path, out, _BY_GDCM[syntax])
-    ds, uid = pydicom.dcmread(path), pydicom.uid.UID(SYNTAXES[syntax])
-    if syntax == "deflated": ds.file_meta.TransferSyntaxUID = uid
-    else: ds.compress(uid, generate_instance_uid=False)
-    with replacing(out) as new: ds.save_as(new, enforce_file_format=True)
+    uid = pydicom.uid.UID(SYNTAXES[check_choice("syntax", syntax, SYNTAXES)])
+    with replacing(out) as new:
+        if syntax in _BY_GDCM: _pack_by_gdcm(path, new, _BY_GDCM[syntax])
+        else:
+            ds = pydicom.dcmread(path)
+            if syntax == "deflated": ds.file_meta.TransferSyntaxUID = uid
+            else: ds.compress(uid, generate_instance_uid=False)
+            ds.save_as(new, enforce_file_format=True)
     return Path(out)
 
 # %% ../nbs/00e_pixels.ipynb #da05898d
 def _pack_by_gdcm(path, out, name):
     if not find_spec("gdcm"): raise ValueError("Writing this needs GDCM: pip install python-gdcm.")
     import gdcm
-    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    change, reader = gdcm.ImageChangeTransferSyntax(), gdcm.ImageReader()
     reader.SetFileName(str(path))
     read = reader.Read()
     change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
     change.SetInput(reader.GetImage())
     if not (read and change.Change()): raise ValueError(f"{path} cannot be packed as {name}.")
+    writer = gdcm.ImageWriter()
     writer.SetFile(reader.GetFile())
     writer.SetImage(change.GetOutput())
-    with replacing(out) as new:
-        writer.SetFileName(str(new))
-        if not writer.Write(): raise ValueError(f"{out} cannot be written.")
-    return Path(out)
+    writer.SetFileName(str(out))
+    if not writer.Write(): raise ValueError(f"{out} cannot be written.")
 
 # %% ../nbs/00e_pixels.ipynb #up419ht0
 def _ends(inside, inverted, padded):
-    "Least and greatest value of a picture, or of its scale if padding replaced the air"
+    "Least and greatest value, or those of the scale if padding replaced the air"
     low, high = int(inside.min()), int(inside.max())
     if not padded or (inside == (high if inverted else low)).mean() > .01: return low, high
     least = -(1 << (-low-1).bit_length()) if low < 0 else low
@@ -392,7 +390,7 @@ def _slope(ds): return _needed(ds, "RescaleSlope", float) or 1.
 
 # %% ../nbs/00e_pixels.ipynb #c66fe3c5
 def _polarity(ds):
-    "Whether dense tissue is dark, and whether in stored values"
+    "Whether dense is dark, and whether as stored"
     dark = ds.get("PhotometricInterpretation") == "MONOCHROME1"
     sign = _known(ds, "PixelIntensityRelationshipSign", int)
     shape, intent = (_known(ds, k, _text) for k in ("PresentationLUTShape", "PresentationIntentType"))
@@ -415,17 +413,17 @@ def _windows(ds):
 
 # %% ../nbs/00e_pixels.ipynb #de60f20a
 def _first_window(ds, sign, offset):
-    "The first window that makes sense, on the upright scale"
+    "The first sound window, on the upright scale"
     slope, found, before = _slope(ds), _windows(ds), len(ds.notes)
     intercept = _known(ds, "RescaleIntercept", float) or 0
-    if len(ds.notes) > before: return None # the intercept cannot be understood
+    if len(ds.notes) > before: return None
     for low, high in found:
         window = sorted(sign*(v-intercept)/slope+offset for v in (low, high))
         if low <= high and max(map(abs, window)) < 1e9: return tuple(window)
 
 # %% ../nbs/00e_pixels.ipynb #4c0fdb7d
 def _own_descriptors(ds, signed):
-    "Mend descriptors of tables: counts have no sign, first values their input's"
+    "Mend descriptors: counts have no sign, first values their input's"
     for name in ("ModalityLUTSequence", "VOILUTSequence"):
         for item in ds.get(name) or []:
             n, first, bits = (int(v) % 65536 for v in item.LUTDescriptor)
@@ -439,8 +437,8 @@ def _apply_interest(img, ds, voi):
     from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
     n, tables = len(_windows(ds)), len(ds.get("VOILUTSequence") or [])
     if not 0 <= voi < n+tables:
-        there = f"{n} windows and {tables} tables of interest"
-        raise ValueError(f"{ds.filename} has {there}: there is no number {voi}.")
+        raise ValueError(f"{ds.filename} has {n} windows and {tables} tables of interest: "
+                         f"there is no number {voi}.")
     _own_descriptors(ds, False)
     values = apply_modality_lut(img, ds)
     rescaled = ds.PixelRepresentation and "ModalityLUTSequence" not in ds
@@ -455,7 +453,7 @@ def _apply_interest(img, ds, voi):
 # %% ../nbs/00e_pixels.ipynb #eb0cd6fb
 def open_dicom(
     path, # a DICOM file
-    voi=None, # number of the window or table to apply
+    voi=None, # number of a window or table to apply
 ) -> Picture:
     "A mammogram from a DICOM file"
     ds = read_dataset(path)
@@ -485,9 +483,9 @@ def _grey(img, ds, voi):
 # %% ../nbs/00e_pixels.ipynb #eb0cd6f2
 def read_dicom(
     path, # a DICOM file
-    voi=None, # as in `open_dicom`
-) -> np.ndarray: # (H,W) whole numbers; bright is dense
-    "The pixels of a mammogram in DICOM"
+    voi=None, # see `open_dicom`
+) -> np.ndarray: # (H,W); bright is dense
+    "Pixels of a DICOM mammogram"
     return open_dicom(path, voi).pixels
 
 # %% ../nbs/00e_pixels.ipynb #90d72479
@@ -504,12 +502,12 @@ _WANTED = [*_TEXTS.values(), *_NUMBERS.values(), "ImageLaterality", "Laterality"
 def _view(ds):
     if view := _known(ds, "ViewPosition", _text): return view
     codes = (str(item.get("CodeValue", "")) for item in ds.get("ViewCodeSequence") or [])
-    return next((_VIEWS[c] for c in codes if c in _VIEWS), None)
+    return next(filter(None, map(_VIEWS.get, codes)), None)
 
 # %% ../nbs/00e_pixels.ipynb #47479547
 def pixel_side(
     ds, # a pydicom `Dataset`
-    notes:list, # to which notes are added
+    notes:list, # gets notes
 ): # mm, or None
     "The side of a pixel in a header"
     ds.notes = notes
@@ -519,8 +517,8 @@ def pixel_side(
 # %% ../nbs/00e_pixels.ipynb #hea5er00
 def read_header(
     path, # a DICOM file
-) -> dict: # columns of images, `patient`, `notes`; None if unknown
-    "How a mammogram was taken, from its header"
+) -> dict: # columns of images, and `notes`
+    "How a mammogram was taken"
     import pydicom
     with _errors_name(path, "cannot be read as DICOM"):
         ds = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_WANTED)
@@ -536,13 +534,12 @@ def read_header(
 PICTURES = (".png", ".pgm", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 
 def _one_channel(img, colours):
-    "(H,W) values of a picture with one or three colours"
+    "(H,W) values of one or three colours"
     if img.ndim == 2: return img
     if colours not in (1, 3) or img.ndim != 3:
-        raise ValueError(f"its pixels have the shape {img.shape}, not one grey value or three colours")
-    first = img[..., 0]
-    if colours == 1 or all((img[..., c] == first).all() for c in (1, 2)):
-        return np.ascontiguousarray(first)
+        raise ValueError(f"its pixels have the shape {img.shape}, not grey or three colours")
+    if colours == 1 or (img[..., 1:3] == img[..., :1]).all():
+        return np.ascontiguousarray(img[..., 0])
     return np.rint(img[..., :3] @ (.299, .587, .114)).astype(img.dtype)
 
 # %% ../nbs/00e_pixels.ipynb #daff9c8e
@@ -560,7 +557,7 @@ def _by_pillow(path, head):
 
 # %% ../nbs/00e_pixels.ipynb #4ea495c9
 def _greatest(head):
-    "The greatest value that a PGM or PPM announces, or 0"
+    "The greatest value of a PGM or PPM, or 0"
     gap = rb"\s(?:\s|#[^\n]*\n)*"
     found = re.match(rb"P[2356]"+(gap+rb"\d+")*2+gap+rb"(\d+)\s", head)
     return int(found[1]) if found else 0
@@ -605,12 +602,12 @@ def _deep_tiff(path, head):
     if page.photometric != 0: return img
     if img.dtype.kind != "u":
         raise ValueError("white is zero, and black is not known for signs or fractions")
-    white = (1 << int(img.max()).bit_length())-1 # of the smallest scale for its values
+    white = (1 << int(img.max()).bit_length())-1
     return (white-img).astype(img.dtype)
 
 # %% ../nbs/00e_pixels.ipynb #reader0f
 def _reader_of(path, head):
-    "The function that reads a picture without loss"
+    "The reader of a picture without loss"
     png = head.startswith(b"\x89PNG") and len(head) > 25
     if png and head[24] == 16 and head[25] in (2, 4, 6): return _deep_png
     if head.startswith(b"\xff\xd8") and _announced(head)[1] > 8: return _deep_jpeg
@@ -618,15 +615,15 @@ def _reader_of(path, head):
     try:
         with Image.open(path) as im:
             bits, white, channels = (im.tag_v2.get(k, (1,)) for k in (258, 262, 277))
-    except Exception: return _deep_tiff # Pillow does not know all kinds
+    except Exception: return _deep_tiff
     deep = np.max(bits) > 8 and (white == 0 or np.max(channels) > 1)
     return _deep_tiff if deep else _by_pillow
 
 # %% ../nbs/00e_pixels.ipynb #d77e5297
 def read_picture(
-    path, # a grey picture: PGM, PNG, TIFF, ...
+    path, # PGM, PNG, TIFF, ...
 ) -> np.ndarray: # (H,W) pixel values
-    "The pixels of a picture file; colours become grey"
+    "Pixels of a picture; colours become grey"
     with _errors_name(path, "cannot be read as a picture"):
         with open(path, "rb") as f: head = f.read(1 << 16)
         img = _reader_of(path, head)(path, head)
@@ -637,18 +634,18 @@ def read_picture(
 # %% ../nbs/00e_pixels.ipynb #eea17867
 def open_picture(
     path, # a DICOM file or a picture
-    voi=None, # as in `open_dicom`
+    voi=None, # see `open_dicom`
 ) -> Picture:
-    "A mammogram from any file that this package can read"
+    "A mammogram from any readable file"
     if Path(path).suffix.lower() in PICTURES: return Picture(read_picture(path))
     return open_dicom(path, voi)
 
 # %% ../nbs/00e_pixels.ipynb #wh01e001
 def whole_numbers(
     img:np.ndarray, # pixel values of any type
-    file, # their file, for the error
+    file, # for the error
 ) -> np.ndarray: # (H,W) uint8 or uint16
-    "Pixel values as whole numbers, or an error"
+    "Pixel values as whole numbers"
     if img.ndim != 2 or not img.size:
         raise ValueError(f"{file} has the shape {img.shape}, a mammogram has rows and columns")
     if img.dtype in (np.uint8, np.uint16): return img

@@ -24,13 +24,13 @@ from .public_archives import read_text_table
 
 # %% ../nbs/03a_reader_study.ipynb #aaf5a89e
 def study_pictures(
-    name:str, # name of the parameter, for messages
+    name:str, # of the parameter, for messages
     folder, # of a PatchSet or of pictures
-    kind:str="any" # lesions of a PatchSet: a kind, `both` or `any`
+    kind:str="any" # of lesions: a kind, `both` or `any`
 ) -> Pictures:
-    "Pictures that a study can draw from, read one at a time"
+    "Pictures that a study can draw from"
     if not str(folder): raise ParameterError(
-        f"{name} is empty: give a folder of pictures, or one that mammogan_prepare made.")
+        f"{name} is empty: give a folder of pictures, or of a PatchSet.")
     check_choice("kind", kind, (*KINDS, "both", "any"))
     place = Path(folder).expanduser()
     if not place.is_dir():
@@ -44,7 +44,7 @@ def study_pictures(
 
 # %% ../nbs/03a_reader_study.ipynb #f7cb86f8
 def _turns(patients, rng):
-    "A random order of pictures in which patients take turns"
+    "A random order in which patients take turns"
     mixed = rng.permutation(len(patients))
     patient = pd.Series([patients[i] or int(i) for i in mixed], dtype=object)
     turn = patient.groupby(patient, sort=False).cumcount()
@@ -52,7 +52,7 @@ def _turns(patients, rng):
 
 # %% ../nbs/03a_reader_study.ipynb #6c6003c0
 def _draw_pictures(pictures, n, size, rng, seen):
-    "n unseen pictures; their numbers; how many were resized; (name, reason) of others"
+    "Unseen pictures, their numbers, how many were resized, others with reasons"
     pixels, chosen, resized, left_out, side = [], [], 0, [], (size, size)
     for i in _turns(pictures.patients, rng):
         if len(chosen) == n: break
@@ -72,34 +72,31 @@ def _draw_pictures(pictures, n, size, rng, seen):
 
 # %% ../nbs/03a_reader_study.ipynb #93c892b3
 def _opaque_names(n, rng):
-    names = {}
-    while len(names) < n:
-        names["".join(rng.choice(list("bcdfghjklmnpqrstvwxz"), 5))] = True
+    names, letters = {}, list("bcdfghjklmnpqrstvwxz")
+    while len(names) < n: names["".join(rng.choice(letters, 5))] = True
     return list(names)
 
 # %% ../nbs/03a_reader_study.ipynb #a0fdd667
 LEAST = 10 # patches in the smallest study
 
 def _too_few(n, truth, found, left_out):
-    why = ""
-    if left_out:
-        name, reason = left_out[0]
-        why = f" {how_many(len(left_out), 'picture was', 'pictures were')} left out, such as {name}: {reason}."
-    return f"n={n} needs {n//2} {truth} patches, and there are {found}.{why} Give a smaller n, or more pictures."
+    why, many = "", how_many(len(left_out), "picture was", "pictures were")
+    if left_out: why = " {} left out, such as {}: {}.".format(many, *left_out[0])
+    return f"n={n} needs {n//2} {truth} patches, and there are {found}.{why} Give a smaller n."
 
 # %% ../nbs/03a_reader_study.ipynb #1eacf571
 def draw_study(
-    real:Pictures, # pictures of real lesions
-    fake:Pictures, # pictures of fakes
+    real:Pictures, # of real lesions
+    fake:Pictures, # of fakes
     n:int=100, # patches, half of them real
-    seed:int=0, # the same seed gives the same study
-    size:int=128 # side of a patch, in pixels
-) -> dict: # `pixels`, `key` (a DataFrame), `id`, `resized`, `left_out`
+    seed:int=0, # of the draw
+    size:int=128 # side in pixels
+) -> dict: # `pixels`, `key`, `id`, `resized`, `left_out`
     "A balanced set of patches in random order"
     for name, value, low in ("n", n, LEAST), ("seed", seed, 0), ("size", size, 8):
         check_number(name, value, low=low)
     if n % 2: raise ParameterError(
-        f"n={n} cannot be halved: a balanced study has an even number of patches.")
+        f"n={n} cannot be halved: half of the patches are real.")
     seen, pixels, key, resized, left_out = set(), [], [], {}, []
     for truth, pictures in dict(real=real, fake=fake).items():
         rng = seeded_rng(seed, "reader study", truth)
@@ -125,7 +122,7 @@ def _png_text(pixels):
 def _page_content(study, title):
     "The study as JSON that is safe inside HTML"
     patches = [dict(id=i, png=_png_text(p)) for i, p in zip(study["key"].patch, study["pixels"])]
-    ruler = _png_text(np.arange(256, dtype=np.uint8).reshape(16, 16)) # every grey level once
+    ruler = _png_text(np.arange(256, dtype=np.uint8).reshape(16, 16))
     content = dict(id=study["id"], title=title, ruler=ruler, patches=patches)
     return json.dumps(content).replace("<", "\\u003c")
 
@@ -137,19 +134,19 @@ def _study_page(study, title="Real or fake?"):
 
 # %% ../nbs/03a_reader_study.ipynb #0f95cec8
 def make_study(
-    real:str="", # a folder by mammogan_prepare, or of pictures
-    fake:str="", # a folder of fakes by mammogan_generate, or a PatchSet's
+    real:str="", # a folder by mammogan_prepare or of pictures
+    fake:str="", # a folder by mammogan_generate, or a PatchSet's
     n:int=100, # patches, half of them real
     seed:int=0, # the same seed gives the same bytes
     out:str="study.html", # the page; its key is written next to it
     title:str="Real or fake?", # of the page
-    kind:str="any", # lesions of a PatchSet: a kind, `both` or `any`
-    size:int=128 # side of a patch in pixels
+    kind:str="any", # of lesions: a kind, `both` or `any`
+    size:int=128 # side in pixels
 ) -> dict: # `page`, `key`, and counts
-    "Write the page of a reader study, and its key"
+    "Write a reader study's page and key"
     page, places = Path(out).expanduser(), [Path(p).expanduser().resolve() for p in (real, fake)]
     if page.suffix.lower() not in (".html", ".htm"):
-        raise ParameterError(f"out={str(out)!r} must end in .html: it is a page for a browser.")
+        raise ParameterError(f"out={str(out)!r} must end in .html.")
     if real and fake and places[0] == places[1]:
         raise ParameterError(f"real and fake are both {str(real)!r}: give two folders.")
     sides = study_pictures("real", real, kind), study_pictures("fake", fake, kind)
@@ -168,16 +165,16 @@ def make_study(
 def describe_study(
     made:dict # from `make_study`
 ) -> str:
-    "What the person who runs a study should know"
+    "What the organiser of a study should know"
     half, patients = made["patches"]//2, made["patients"]
     of = f" of {patients} patients" if patients else ""
     lines = [f"{half} real patches{of} and {half} fakes. An accuracy near one half "
              f"will be known to about {made['points']:.0f} points either way.",
              f"Give readers {made['page']} and keep {made['key']} to yourself."]
     if 0 < patients < half:
-        lines.append("Some patients have several lesions in it. Intervals treat "
-                     "patches as independent and will be somewhat too narrow.")
-    lines += [f"{n} {truth} pictures were resized: a difference in sharpness may reveal which are real."
+        lines.append("Some patients have several lesions. Intervals treat patches "
+                     "as independent and will be somewhat too narrow.")
+    lines += [f"{n} {truth} pictures were resized: their sharpness may reveal which are real."
               for truth, n in made["resized"].items() if n]
     lines += [f"Left out, {truth}: {name}: {why}" for truth, name, why in made["left_out"]]
     return "\n".join(lines)
@@ -186,7 +183,7 @@ def describe_study(
 def share_interval(
     right:int, # successes
     n:int # trials
-) -> tuple: # share, low and high; None without trials
+) -> tuple: # share, low, high; None without trials
     "A share with its 95 % interval after Wilson"
     from scipy.stats import binomtest
     if not n: return None, None, None
@@ -194,7 +191,7 @@ def share_interval(
     return right/n, float(ends.low), float(ends.high)
 
 def _points(n):
-    "Half the width of an accuracy's interval near one half, in per cent"
+    "Half an interval's width near one half, in per cent"
     _, low, high = share_interval(round(.5*n), n)
     return 100*((high-low)/2)
 
@@ -202,8 +199,8 @@ def _points(n):
 def auc_interval(
     real, # (n,) confidences of real patches
     fake # (m,) confidences of fakes
-) -> tuple: # AUC, low, high; None for fewer than two answers of a class
-    "The area under the ROC curve, with its 95 % interval after DeLong"
+) -> tuple: # AUC, low, high; None below two answers of a class
+    "The AUC with its 95 % interval after DeLong"
     from scipy.special import expit, logit
     from scipy.stats import norm
     least = min(len(real), len(fake))
@@ -217,7 +214,7 @@ def auc_interval(
 
 # %% ../nbs/03a_reader_study.ipynb #13cf9618
 def _kappas(counts, weights):
-    "Cohen's kappa of tables of counts (R,k,k), perhaps NaN"
+    "Cohen's kappa of tables of counts (R,k,k)"
     steps = np.abs(np.subtract.outer(*[np.arange(counts.shape[-1])]*2))
     cost = steps if weights == "linear" else steps > 0
     shares = counts/counts.sum((1, 2), keepdims=True)
@@ -227,17 +224,17 @@ def _kappas(counts, weights):
 
 # %% ../nbs/03a_reader_study.ipynb #de538d66
 def kappa_interval(
-    a, # (n,) answers of one reader, whole numbers
-    b, # (n,) answers of another reader
-    weights=None, # None, or `linear` for the steps of a scale
+    a, # (n,) whole numbers, one reader's answers
+    b, # (n,) another reader's answers
+    weights=None, # None, or `linear`
     repeats:int=2000, # bootstrap draws
     seed:int=0 # of the bootstrap
-) -> tuple: # kappa, low, high; None where a reader has one answer only
-    "Cohen's kappa, with a 95 % interval from a bootstrap over patches"
+) -> tuple: # kappa, low, high; None if a reader gave one answer only
+    "Cohen's kappa with its 95 % bootstrap interval"
     from sklearn.metrics import confusion_matrix
     a, b = np.asarray(a, int), np.asarray(b, int)
     if not len(a) or min(len(set(a)), len(set(b))) < 2: return None, None, None
-    labels = np.arange(min(a.min(), b.min()), max(a.max(), b.max())+1) # steps nobody chose, too
+    labels = np.arange(min(a.min(), b.min()), max(a.max(), b.max())+1)
     counts = confusion_matrix(a, b, labels=labels)
     rng = seeded_rng(seed, "kappa")
     drawn = rng.multinomial(len(a), counts.ravel()/len(a), size=repeats).reshape(-1, *counts.shape)
@@ -305,7 +302,7 @@ def _answers(path, truth):
 
 # %% ../nbs/03a_reader_study.ipynb #3d9ac0d6
 def read_answers(
-    files, # paths of the tables that the page saved
+    files, # tables that the page saved
     truth:pd.Series # from `read_key`
 ) -> pd.DataFrame: # one row per answer
     "Read the answers of all readers"
@@ -323,7 +320,7 @@ def _with_ends(**intervals):
 
 # %% ../nbs/03a_reader_study.ipynb #5551567e
 def _reader_score(rows, patches):
-    "Numbers of one reader, with `_low` and `_high` of intervals"
+    "Numbers of one reader"
     right, fake = rows.answer == rows.truth, rows.truth == "fake"
     numbers = _with_ends(accuracy=share_interval(right.sum(), len(rows)),
                          fakes_found=share_interval(right[fake].sum(), fake.sum()),
@@ -350,14 +347,14 @@ PUBLISHED = [ # arXiv 1911.12850: OPTIMAM masses, the paper's generator
 
 # %% ../nbs/03a_reader_study.ipynb #a7c3e07b
 def score_study(
-    key:str="", # the key that was written next to the page
-    answers=() # paths of the tables that readers saved
+    key:str="", # the key of the study
+    answers=() # paths of the readers' tables
 ) -> dict: # `readers`, `agreement`, `published`, `patches`
     "Score the answers of a reader study"
     if not key: raise ParameterError(
-        "key is empty: give the file that was made next to the page.")
+        "key is empty: give the file made with the page.")
     files = [answers] if isinstance(answers, (str, Path)) else list(answers)
-    if not files: raise ParameterError("answers is empty: give the tables that the readers saved.")
+    if not files: raise ParameterError("answers is empty: give the readers' tables.")
     truth = read_key(key)
     table = read_answers(files, truth)
     readers = [_reader_score(rows, len(truth)) for _, rows in table.groupby("reader")]
@@ -372,24 +369,24 @@ def _with_interval(row, name):
 def _doubts(row):
     name = row["reader"]
     if row["missing"]:
-        yield f"{name} left {row['missing']} patches without an answer; they count neither as right nor as wrong."
+        yield f"{name} left {row['missing']} patches without an answer; they are not counted."
     if row["answered"] < 2*LEAST:
         yield f"{name} answered {row['answered']} patches: too few to say anything."
     if row["auc"] is None:
-        yield f"{name} has fewer than two answers on real or on fake patches: there is no AUC."
+        yield f"{name} has fewer than two answers on real or on fake patches: no AUC."
 
 # %% ../nbs/03a_reader_study.ipynb #8454dc9c
 def _score_row(row):
-    intervals = {"accuracy": "accuracy", "fakes found": "fakes_found", "real kept": "real_kept", "AUC": "auc"}
-    shown = {title: _with_interval(row, name) for title, name in intervals.items()}
-    about = dict(reader=row["reader"], years=row["experience"] or "-", answered=row.get("answered", "-"))
-    return {**about, **shown, "seconds": row.get("seconds", "-")}
+    names = "accuracy fakes_found real_kept auc".split()
+    shown = {n.replace("auc", "AUC").replace("_", " "): _with_interval(row, n) for n in names}
+    about = dict(reader=row["reader"], years=row["experience"] or "-")
+    return {**about, "answered": row.get("answered", "-"), **shown, "seconds": row.get("seconds", "-")}
 
 # %% ../nbs/03a_reader_study.ipynb #bd142ecb
 def describe_score(
     scores:dict # from `score_study`
 ) -> str:
-    "The scores and the published ones, as a table with notes"
+    "The scores and published ones, with notes"
     table = pd.DataFrame([_score_row(r) for r in scores["readers"]+scores["published"]])
     lines = []
     for p in scores["agreement"]:
