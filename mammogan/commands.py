@@ -16,9 +16,9 @@ from .measures import describe_evaluation, write_evaluation
 
 # %% ../nbs/06a_commands.ipynb #aff6926e
 def command(
-    f # a function that gives a dict
+    f # gives a dict
 ):
-    "Run a function as a command: errors are sentences, the last line is one JSON object"
+    "Make a command: errors are sentences, the last line is one JSON object"
     @functools.wraps(f)
     def run(*args, **kwargs):
         try:
@@ -46,18 +46,18 @@ def mammogan_reproduce(
     preset:str="demo", # `paper`, `demo` or `smoke`
     source:str="phantom", # `phantom`, `omidb`, `cbis-ddsm`, `mini-mias`, `folder`, ...
     data:str="", # the source's folder
-    seed:int=0, # the same seed gives the same bytes
+    seed:int=0, # same seed, same bytes
     size:int=0, # k of Figures 3, 5 and 6; 0 for the first of `sizes`, or 500 (smoke: 8)
-    sizes:str="", # sizes of the study: "100 250 500"; empty for `size` alone
+    sizes:str="", # of the study: "100 250 500"; empty for `size` alone
     folds:int=1, # how many of the three folds
     seeds:int=1, # how many seeds, from `seed` on
     runs:str="", # the run store; empty for MAMMOGAN_RUNS
     out:str="", # the paper's folder; empty for one in the run store
     workers:int=2, # processes; results do not depend on them
-    nbs:str="", # the folder of the notebooks; empty to look next to the library
+    nbs:str="", # the notebooks' folder; empty for that next to the library
     notebooks:str="", # some of them, such as "01 02 04a"; `all`; empty for chapters 01 to 05
-    check:store_true=False, # make it again from nothing, and name the outputs that differ
-    check_stored:store_true=False # the same with networks and patches from the run store
+    check:store_true=False, # make it again from nothing, and name outputs that differ
+    check_stored:store_true=False # the same with the run store's networks and patches
 ):
     "Make the paper: chapters, figures, tables, a page. Example: mammogan_reproduce --preset demo --check"
     from mammogan.reproduce import check_reproduction, reproduce, Settings
@@ -71,7 +71,7 @@ def mammogan_reproduce(
 def describe_prepared(
     ps # the `PatchSet`
 ):
-    "What a preparation used and what it left out"
+    "What a preparation used and left out"
     import pandas as pd
     from mammogan.patches import account, left_out
     parts = [str(ps), account(ps).to_string()]
@@ -90,19 +90,19 @@ def mammogan_prepare(
     data:str="", # the source's folder
     out:str="", # the folder of the patches; empty for one in MAMMOGAN_HOME
     preset:str="demo", # `paper`, `demo` or `smoke`
-    seed:int=0, # the same seed gives the same bytes
+    seed:int=0, # same seed, same bytes
     workers:int=2, # processes; results do not depend on them
     normals:str="", # `matched` or `native`; empty for the preset's
     selection:str="", # `paper` or `none`; empty for the archive's
-    positives:str="", # lesions of a study: a kind, `both` or `any`; empty for the archive's
+    positives:str="", # lesions to study: a kind, `both` or `any`; empty for the archive's
     mask:str="", # `nonzero` or `otsu`; empty for the archive's
     size:int=None, # side of a patch in pixels
-    margin:float=None, # tissue around a lesion's box, as a share of its sides
-    max_side:int=None, # larger lesions are left out, in pixels
-    min_side:int=None, # smaller lesions are left out, in pixels
-    normals_per_image:int=None, # normal patches per image, at most
-    voi:int=None, # which of a DICOM file's windows is applied; -1 for none
-    pattern:str="" # of file names: a regular expression with a group (?P<patient>...)
+    margin:float=None, # around a lesion's box, as a share of its sides
+    max_side:int=None, # in pixels; larger lesions are left out
+    min_side:int=None, # in pixels; smaller lesions are left out
+    normals_per_image:int=None, # at most
+    voi:int=None, # which DICOM window is applied; -1 for none
+    pattern:str="" # a regular expression of file names, with (?P<patient>...)
 ):
     "Cut the patches of a source. Example: mammogan_prepare --source mini-mias --data films --out patches"
     from mammogan.sources import open_patches
@@ -125,19 +125,19 @@ def mammogan_study(
     source:str="phantom", # `phantom`, `omidb`, `cbis-ddsm`, `mini-mias`, `folder`, ... or `patches`
     data:str="", # the source's folder
     preset:str="demo", # `paper`, `demo` or `smoke`
-    sizes:str="500", # numbers of real lesions: "100 250 500"
+    sizes:str="500", # real lesions: "100 250 500"
     folds:int=1, # how many of the three folds
     seeds:int=1, # how many seeds, from `seed` on
-    seed:int=0, # the same seed gives the same bytes
+    seed:int=0, # same seed, same bytes
     runs:str="", # the run store; empty for MAMMOGAN_RUNS
     workers:int=2, # processes
-    per_gpu:int=0, # how many runs share a GPU; 0 for `workers`
+    per_gpu:int=0, # runs that share a GPU; 0 for `workers`
     gan:str="", # the GAN's recipe: `paper` or `best`; empty for the preset's
     network:str="", # `paper`, `resnet18`, `efficientnet` or `resnet18-imagenet`; empty for the preset's
-    threshold:str="", # `fixed` at one half, or `validation`: the best there; empty for the preset's
-    modes:str="all", # all four, or some, and the controls `noise` and `copies`: "ORG, GAN, copies"
+    threshold:str="", # `fixed` at .5, or the best in `validation`; empty for the preset's
+    modes:str="all", # or some, with the controls `noise` and `copies`: "ORG, GAN, copies"
     status:store_true=False, # only say what is done, running, failed and left
-    out:str="", # a folder for a table of the runs and its provenance
+    out:str="", # a folder for the table of runs and its provenance
     name:str="" # of these files; empty for `grid-<preset>` (`grid-<preset>-best-gan`)
 ):
     "Run the augmentation study. Example: mammogan_study --sizes '100 250' --folds 3"
@@ -161,7 +161,7 @@ def mammogan_study(
 
 # %% ../nbs/06a_commands.ipynb #6e1b0a30
 def _describe_runs(table, ps, preset, config):
-    "What a study found; the table of its runs is printed"
+    "Print a study's runs, and sum them up"
     from mammogan.study_results import summary
     from mammogan.gan_training import recipe_of
     columns = ["size", "fold", "seed", "mode", "f1", "auc", "reason"]
@@ -171,16 +171,15 @@ def _describe_runs(table, ps, preset, config):
 
 # %% ../nbs/06a_commands.ipynb #ab85e874
 def _study_status(store, patches, grid, modes, config, workers):
-    "What is done of a study"
     from mammogan.experiment import experiments
     from mammogan.jobs import describe_failures, describe_status, grid_status, seconds_left
     from mammogan.sources import found_patches
     ps = found_patches(*patches)
     if ps is None: raise ParameterError(
-        f"The patches of source={patches[0]!r} have not been prepared, so nothing of this study has been done.")
+        f"The patches of source={patches[0]!r} have not been prepared, so no run is done.")
     found = grid_status(store, experiments(ps.of_kind(ps.info["positives"]), *grid, config), modes)
     tell("\n".join(filter(None, [describe_status(found, workers), describe_failures(found)])))
-    counts = {state: int((found.state == state).sum()) for state in ("done", "running", "failed", "left")}
+    counts = {s: int((found.state == s).sum()) for s in ("done", "running", "failed", "left")}
     return dict(counts, minutes_left=round(seconds_left(found, workers)/60, 1))
 
 # %% ../nbs/06a_commands.ipynb #a4f686dd
@@ -189,20 +188,20 @@ def _study_status(store, patches, grid, modes, config, workers):
 def mammogan_train(
     source:str="patches", # of lesions: `patches`, `folder`, `cbis-ddsm`, ... or `phantom`
     data:str="", # the source's folder
-    recipe:str="best", # `best`, or `paper`: that of Alyafi, Martí and Diaz
+    recipe:str="best", # `best` or `paper`
     preset:str="demo", # `paper`, `demo` or `smoke`: networks, batch and steps
     conditions:str="", # columns to ask for later, such as "status margins size"
-    kind:str="any", # a kind of lesion, `both` (a mass with calcification) or `any`
-    minutes:float=0., # of one core, or of the GPU, to train for; 0 for the preset's steps
-    steps:int=0, # to train for instead; 0 for the preset's
+    kind:str="any", # a kind of lesion, `both` (mass with calcification) or `any`
+    minutes:float=0., # of training on one core or the GPU; 0 for `steps`
+    steps:int=0, # of training; 0 for the preset's
     all:store_true=False, # hold out nothing; distances are then too small
-    seed:int=0, # the same seed gives the same bytes
+    seed:int=0, # same seed, same bytes
     out:str="", # the folder to give away; empty for none
-    half:store_true=False, # weights in half precision: half the size
+    half:store_true=False, # weights in half precision
     licence:str="", # of the weights, for the card
     data_licence:str="", # of the data, for the card
-    data_name:str="", # of the data, for the card, such as CBIS-DDSM
-    pattern:str="", # of file names: a regular expression with a group (?P<patient>...)
+    data_name:str="", # for the card, such as CBIS-DDSM
+    pattern:str="", # a regular expression of file names, with (?P<patient>...)
     runs:str="", # the run store; empty for MAMMOGAN_RUNS
     workers:int=2 # processes; results do not depend on them
 ):
@@ -224,15 +223,15 @@ def mammogan_train(
     return dict(generator=str(folder), **t.training_account(found, table))
 
 # %% ../nbs/06a_commands.ipynb #cd8e5388
-_KIND = Param("of a generator with conditions; may be repeated: --kind spiculated", str, action="append")
+_KIND = Param("a condition, such as --kind spiculated; may be repeated", str, action="append")
 
 @call_parse
 @command
 def mammogan_generate(
-    generator:str="", # a folder, a name, or the author's published state (.pth)
+    generator:str="", # a folder, a name, or a published .pth file
     n:int=64, # how many patches
-    seed:int=0, # the same seed gives the same bytes
-    out:str="fakes", # the folder for the files; it may hold no other pictures
+    seed:int=0, # same seed, same bytes
+    out:str="fakes", # a folder without other pictures
     format:str="png", # `png`, `npy` or `dicom`
     kind:_KIND=None # conditions: a value, several, or a text of several
 ):
@@ -254,15 +253,15 @@ def mammogan_evaluate(
     fake:str="", # fakes: a folder of pictures, or a .npy file
     held:str="", # real patches of other patients, to test for copies
     features:str="auto", # some of: auto inception inception-bf16 classifier texture efficientnet dinov2 radiomics
-    classifier:str="", # a folder with classifier.safetensors; empty to train one on the real set
-    pattern:str="", # of file names: a regular expression with a group (?P<patient>...)
-    most:int=5000, # patches of a set, at most
-    repeats:int=10, # halvings of the real patches, for the floor
-    draws:int=200, # of the bootstrap behind each interval
-    seed:int=0, # the same seed gives the same numbers
-    out:str="", # a folder for the table and a picture of the closest pairs
+    classifier:str="", # a folder with classifier.safetensors; empty to train one
+    pattern:str="", # a regular expression of file names, with (?P<patient>...)
+    most:int=5000, # patches per set, at most
+    repeats:int=10, # halvings of real patches, for the floor
+    draws:int=200, # of the bootstrap, for intervals
+    seed:int=0, # same seed, same numbers
+    out:str="", # a folder for the table and the closest pairs
     runs:str="", # the run store; empty for MAMMOGAN_RUNS
-    json:store_true=False # only the JSON object, without the table before it
+    json:store_true=False # without the table before the JSON object
 ):
     "Compare fakes with real patches. Example: mammogan_evaluate --real patches --fake fakes --json"
     from mammogan.evaluation import evaluate
@@ -287,7 +286,7 @@ _EXAMPLES = dict(
     score="Example: mammogan_readers score --key study-key.csv --answers answers-Ana.csv answers-Ben.csv")
 
 def _readers_parser():
-    "The options of `mammogan_readers make` and `score`, read off their functions"
+    "The options of `make` and `score`, from their functions"
     from fastcore.script import anno_parser
     from mammogan.reader_study import make_study, score_study
     words = " ".join(["Ask people which patches are real.", *_EXAMPLES.values()])
@@ -318,9 +317,9 @@ def mammogan_readers(
 @call_parse
 @command
 def mammogan_fetch(
-    collection:str="cbis_ddsm", # a collection of the Imaging Data Commons
-    out:str="cbis", # the folder for the files; those that it has are kept
-    patients:int=20, # how many patients, in the order of their IDs; 0 for all
+    collection:str="cbis_ddsm", # of the Imaging Data Commons
+    out:str="cbis", # a folder; files that it has are kept
+    patients:int=20, # how many, in the order of their IDs; 0 for all
     kind:str="", # of CBIS-DDSM: `mass` or `calcification`; empty for both
     split:str="", # of CBIS-DDSM: `train` or `test`; empty for both
     dry_run:bool=False # only say what would be fetched
@@ -335,5 +334,5 @@ def mammogan_fetch(
     done = fetch_series(series, out)
     if failed := done["failed"]:
         raise ValueError(f"{len(failed)} of {len(series):,} series did not arrive, the first is "
-                         f"{failed[0]}. The same command asks for them again.")
+                         f"{failed[0]}. Repeat the command to retry.")
     return dict(chosen, there=done["there"], fetched=done["fetched"])

@@ -35,7 +35,7 @@ def outlines(
 FLIPS = {"as it is": (), "left to right": (2,), "upside down": (1,), "both": (1, 2)}
 
 def _correlations(x, y):
-    "(4,N,M): of outlines, flipped in four ways, with references"
+    "(4,N,M): of outlines, flipped, with references"
     y = torch.from_numpy(y.reshape(len(y), -1)).T
     ways = [np.ascontiguousarray(np.flip(x, axes)).reshape(len(x), -1) for axes in FLIPS.values()]
     return torch.stack([torch.from_numpy(way) @ y for way in ways])
@@ -51,13 +51,13 @@ def _nearest(r):
 def nearest_patches(
     pixels:np.ndarray, # (N,S,S) uint8
     references:np.ndarray, # (M,S,S) uint8
-    patients=None, # (N,) their own references do not count
+    patients=None, # (N,) whose own references do not count
     reference_patients=None # (M,)
-) -> pd.DataFrame: # distance, row of the nearest reference, flip
+) -> pd.DataFrame: # distance, nearest row, flip
     "The nearest reference of each patch"
     if pixels.shape[1:] != references.shape[1:]:
-        raise ValueError("Patches of {}x{} and of {}x{} pixels cannot be compared."
-                         .format(*pixels.shape[1:], *references.shape[1:]))
+        sizes = *pixels.shape[1:], *references.shape[1:]
+        raise ValueError("Patches of {}x{} and of {}x{} pixels cannot be compared.".format(*sizes))
     x, y, parts = outlines(pixels), outlines(references), []
     for i in Progress(range(0, len(x), 250), desc="nearest neighbours"):
         r = _correlations(x[i:i+250], y)
@@ -91,7 +91,7 @@ def _rows_of_patients(patients, n, rng):
 
 # %% ../nbs/02f_copies.ipynb #eaf97487
 def _nearer_to_training(fake, train, held, limit, seed=0):
-    "Near fakes that are nearer to training than to held-out patches"
+    "The share of near fakes that are nearer to training patches"
     x, n, shares = outlines(fake), min(len(train), len(held))//2, []
     d = [(2-2*_correlations(x, outlines(s.x)).amax(0)).clip(0).sqrt().numpy() for s in (train, held)]
     for i in range(20):
@@ -120,12 +120,12 @@ def _sample(pixels, patients, name):
 def copying(
     fake:np.ndarray, # (N,S,S) uint8
     train:np.ndarray, # (M,S,S) uint8 training patches
-    train_patients=None, # (M,) text; None or empty: each patch is a patient
+    train_patients=None, # (M,) text; None: one per patch
     held:np.ndarray=None, # real patches of other patients
     held_patients=None, # their patients
     draws:int=200, # of the bootstrap
     seed:int=0 # of the draws
-) -> tuple: # a table, and neighbours of fakes and of new patches
+) -> tuple: # a table; neighbours of fakes and new patches
     "Whether fakes are unusually near to training patches"
     fake, train = check_pixels(fake, "fakes"), _sample(train, train_patients, "training")
     near, other = nearest_patches(fake, train.x), train
@@ -160,7 +160,7 @@ def figure_copies(
     near:pd.DataFrame, # of fakes, from `copying`
     new:pd.DataFrame # of new real patches
 ):
-    "Distances of fakes and of new real patches, and the closest pairs"
+    "Distances of fakes and new patches, and the closest pairs"
     import matplotlib.pyplot as plt
     fig = plt.figure(figsize=(7, 2.5), layout="constrained")
     left, right = fig.subfigures(1, 2, width_ratios=[1, 1.6])

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'ParameterError', 'check_choice', 'check_number', 'how_many', 'check_parameters', 'home', 'runs_home',
-           'results_folder', 'seed_for', 'seeded_rng', 'replacing', 'write_json', 'read_json', 'new_folder',
-           'fingerprint', 'commit', 'provenance', 'keep_table', 'kept_table', 'Run', 'RunStore', 'Progress',
-           'end_with_parent', 'parallel_loop', 'dismiss_workers', 'pmap', 'Stopped', 'stoppable']
+           'library_folder', 'results_folder', 'seed_for', 'seeded_rng', 'replacing', 'write_json', 'read_json',
+           'new_folder', 'fingerprint', 'commit', 'provenance', 'keep_table', 'kept_table', 'Run', 'RunStore',
+           'Progress', 'end_with_parent', 'parallel_loop', 'dismiss_workers', 'pmap', 'Stopped', 'stoppable']
 
 # %% ../nbs/00_core.ipynb #02c0108d
-import hashlib, json, os, platform, signal, subprocess, sys, tempfile, threading, time
+import hashlib, json, os, platform, re, shutil, signal, subprocess, sys, tempfile, threading, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import datetime, timezone
@@ -28,24 +28,24 @@ class ParameterError(ValueError):
 
 # %% ../nbs/00_core.ipynb #151657b9
 def check_choice(
-    name:str, # of the parameter, as the user wrote it
+    name:str, # of the parameter
     value, # what was given
     allowed # the values that work
 ):
-    "Return `value` if it is one of `allowed`, else stop"
+    "`value`, if it is one of `allowed`"
     if value in allowed: return value
     known = ", ".join(map(str, allowed))
     raise ParameterError(f"{name}={value!r} is not known. Choose one of: {known}.")
 
 # %% ../nbs/00_core.ipynb #514c7f5c
 def check_number(
-    name:str, # of the parameter, as the user wrote it
+    name:str, # of the parameter
     value, # what was given
-    low=1, # the smallest value that works
-    high=None, # the largest value that works
+    low=1, # the smallest allowed value
+    high=None, # the largest allowed value
     whole:bool=True # whether it must be an integer
 ):
-    "Return `value` if it is a number from `low` to `high`, else stop"
+    "`value`, if it is a number from `low` to `high`"
     limits = f"of at least {low}" if high is None else f"from {low} to {high}"
     types = (int, np.integer) if whole else (int, float, np.number)
     good = isinstance(value, types) and not isinstance(value, bool)
@@ -68,16 +68,16 @@ PRESETS = ("paper", "demo", "smoke")
 _plain_types = (str, int, float, bool, list, dict, type(None))
 
 def check_parameters(
-    namespace:dict, # `globals()`, right after the parameters
-    known:str # names of the parameters, between blanks
+    namespace:dict, # `globals()` after the parameters
+    known:str # their names, between blanks
 ):
-    "Stop at an unknown parameter, or an impossible value of a shared one"
+    "Refuse unknown parameters, and impossible values of shared ones"
     known = known.split()
     given = {k for k, v in namespace.items() if isinstance(v, _plain_types) and k[0] != "_"}
     unknown = sorted(given - {*known, "In", "Out"})
     if unknown and not namespace.get("_parameters_checked"): raise ParameterError(
         f"This notebook has no parameter {', '.join(unknown)}. It has: {', '.join(known)}.")
-    namespace["_parameters_checked"] = True # on a second run there are other variables
+    namespace["_parameters_checked"] = True # a second run has more variables
     if "preset" in known: check_choice("preset", namespace["preset"], PRESETS)
     if "seed" in known: check_number("seed", namespace["seed"], low=0)
     for name in {"size", "workers", "seeds"} & set(known): check_number(name, namespace[name])
@@ -97,21 +97,23 @@ def runs_home() -> Path:
     return _place("MAMMOGAN_RUNS", xdg_data_home()/"mammogan"/"runs")
 
 # %% ../nbs/00_core.ipynb #717a08fe
-def _library(): return Path(find_spec("mammogan").origin).parent
+def library_folder() -> Path:
+    "The folder of the package"
+    return Path(find_spec("mammogan").origin).parent
 
 def results_folder(
-    given="" # another folder; empty for the repository's
-): # a path, or None where there is none
+    given="" # empty for the repository's
+): # a path, or None
     "The folder of committed tables"
-    places = [Path(given)] if given else [Path("results"), _library().parent/"nbs"/"results"]
+    places = [Path(given)] if given else [Path("results"), library_folder().parent/"nbs"/"results"]
     return next((p for p in places if p.is_dir()), None)
 
 # %% ../nbs/00_core.ipynb #00a3be3c
 def seed_for(
     seed:int, # the user's seed
-    *purpose # words and numbers, e.g. `"phantom", 12`
+    *purpose # such as `"phantom", 12`
 ) -> int: # from 0 to 2**63 - 1
-    "A separate seed for each purpose, the same on every machine"
+    "A seed for each purpose, the same on every machine"
     key = json.dumps([int(seed), *map(str, purpose)])
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
 
@@ -154,14 +156,15 @@ def write_json(
 
 # %% ../nbs/00_core.ipynb #8c000001
 def _each_once(pairs):
-    keys = [k for k, _ in pairs]
-    twice = next((k for i, k in enumerate(keys) if k in keys[:i]), None)
-    if twice is not None: raise ValueError(f"one object has the key {twice!r} twice")
-    return dict(pairs)
+    found = {}
+    for key, value in pairs:
+        if key in found: raise ValueError(f"one object has the key {key!r} twice")
+        found[key] = value
+    return found
 
 def read_json(
     path, # the file
-    once:bool=False # whether a repeated key is an error
+    once:bool=False # a repeated key is an error
 ):
     "The content of a JSON file; errors name the file"
     hook = _each_once if once else None
@@ -172,10 +175,9 @@ def read_json(
 # %% ../nbs/00_core.ipynb #4e2a979a
 @contextmanager
 def new_folder(
-    path # the folder to make; it must not exist
+    path # the new folder
 ):
     "Yield a temporary folder, renamed to `path` at the end of the block"
-    import shutil
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -203,12 +205,12 @@ def fingerprint(
 
 # %% ../nbs/00_core.ipynb #92bb6718
 def _git(*args):
-    command, how = ["git", "-C", str(_library()), *args], dict(capture_output=True, text=True)
-    try: return subprocess.run(command, timeout=10, check=True, **how).stdout.strip()
+    command, how = ["git", "-C", library_folder(), *args], dict(timeout=10, stderr=subprocess.DEVNULL)
+    try: return subprocess.check_output(command, text=True, **how).strip()
     except (OSError, subprocess.SubprocessError): return None
 
 def commit() -> str:
-    "The commit of a checkout, with `+` when files differ; else the version"
+    "The commit, with `+` if files differ; else the version"
     from mammogan import __version__
     if not _git("ls-files", "core.py"): return f"v{__version__}"
     head = _git("rev-parse", "--short=10", "HEAD") or "uncommitted"
@@ -219,19 +221,18 @@ _packages = ("fastai fastcore numpy pandas pydicom pytorch-fid safetensors "
              "scikit-image scikit-learn scipy torch").split()
 
 def _cpu():
-    try: lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError: lines = []
-    names = [l.split(":")[1].strip() for l in lines if l.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+    try: name = re.search(r"^model name\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.M)
+    except OSError: name = None
+    return f"{name[1].strip() if name else platform.machine()}, {os.cpu_count()} cores"
 
 def provenance(
-    **more # further facts, e.g. `device`, `wall_seconds`
+    **more # further facts
 ) -> dict:
     "What made a result: commit, package versions, machine, time"
     named = ((d.metadata["Name"], d.version) for d in metadata.distributions())
     found = {name.lower(): version for name, version in named if name}
     return dict(
-        commit=commit(), source=fingerprint(*sorted(_library().glob("*.py"))),
+        commit=commit(), source=fingerprint(*sorted(library_folder().glob("*.py"))),
         python=platform.python_version(), system=platform.system(), cpu=_cpu(),
         packages={p: found[p] for p in _packages if p in found},
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"), **more)
@@ -239,16 +240,16 @@ def provenance(
 # %% ../nbs/00_core.ipynb #25d65f04
 def keep_table(
     table, # a DataFrame
-    path, # the files, without ending
+    path, # without ending
     **facts # what made it
-) -> tuple: # the paths of the table and of the facts
+) -> tuple: # both paths
     "Write a table and what made it"
     there = Path(path).with_suffix(".csv")
     with replacing(there) as part: table.to_csv(part, index=False)
     return there, write_json(there.with_suffix(".json"), facts)
 
 def kept_table(
-    path, # as for `keep_table`
+    path, # without ending
     **kwargs # of `pandas.read_csv`
 ) -> tuple: # a DataFrame, and what made it
     "What `keep_table` wrote"
@@ -269,14 +270,14 @@ class Run:
 
 # %% ../nbs/00_core.ipynb #d58f3548
 class RunStore:
-    "One folder per run, under `path` (`MAMMOGAN_RUNS` when it is empty)"
+    "One folder per run, under `path` or `MAMMOGAN_RUNS`"
     def __init__(self, path=""):
         self.path = Path(path).expanduser().absolute() if path else runs_home()
     def __repr__(self): return f"RunStore({str(self.path)!r})"
     def folder(self,
-        run:Run # finished or not
+        run:Run # any run
     ) -> Path:
-        "The folder of a run, whether it exists or not"
+        "The folder of a run, which may not exist yet"
         return self.path/run.stage/run.id
     def done(self,
         run:Run # any run
@@ -303,7 +304,7 @@ def _make_run(store, run, make):
 def get(self:RunStore,
     run:Run, # to be found or made
     make # `make(run, folder) -> dict of metrics`
-) -> Path: # with the files of `make` and three of JSON
+) -> Path:
     "The folder of a finished run: found, made, or continued"
     from filelock import FileLock
     folder = self.folder(run)
@@ -356,9 +357,9 @@ class Progress(tqdm):
 
 # %% ../nbs/00_core.ipynb #5e0d1c02
 def end_with_parent(
-    parent:int # id of the process that started this one
+    parent:int # the parent's process ID
 ):
-    "End this process at most a second after its parent, which alone gets signals"
+    "End this process within a second of its parent, and ignore signals"
     def watch():
         while os.getppid() == parent: time.sleep(1)
         os._exit(1)
@@ -369,14 +370,14 @@ def parallel_loop(
     workers:int, # processes
     **kwargs # of `joblib.Parallel`
 ): # a `joblib.Parallel`
-    "joblib's loop, with worker processes that end with this one"
+    "joblib's loop; its workers end with this process"
     from joblib import Parallel
     return Parallel(n_jobs=workers, initializer=end_with_parent, initargs=(os.getpid(),), **kwargs)
 
 # %% ../nbs/00_core.ipynb #12bcf912
 def dismiss_workers(
     parallel, # from `parallel_loop`
-    at_once:bool=False # whether to kill workers that are not done
+    at_once:bool=False # kill workers that are not done
 ):
     "End joblib's local worker processes, but not those of a cluster"
     from joblib.externals.loky import get_reusable_executor
@@ -386,23 +387,21 @@ def dismiss_workers(
 # %% ../nbs/00_core.ipynb #1c21525f
 def pmap(
     fn, # called once per item
-    items, # drawn from only as fast as the workers need
+    items, # a list, or a generator, read as needed
     workers:int=1, # processes; 1 stays in this one
     desc:str="", # of the progress bar
-    total:int=None # number of items of a generator
+    total:int=None # length of a generator
 ) -> list: # `fn(item)` for each item, in order
     "Map `fn` over `items` in parallel, with a progress bar"
     from joblib import delayed
-    done, parallel, stopped = [], parallel_loop(workers, return_as="generator"), True
     if hasattr(items, "__len__"): total = len(items)
+    shown = lambda made: list(Progress(made, total=total, desc=desc))
+    if workers == 1: return shown(map(fn, items))
+    parallel, stopped = parallel_loop(workers, return_as="generator"), True
     try:
-        with Progress(total=total, desc=desc) as bar:
-            for r in map(fn, items) if workers == 1 else parallel(delayed(fn)(o) for o in items):
-                done.append(r)
-                bar.update()
+        done = shown(parallel(delayed(fn)(o) for o in items))
         stopped = False
-    finally:
-        if workers != 1: dismiss_workers(parallel, at_once=stopped)
+    finally: dismiss_workers(parallel, at_once=stopped)
     return done
 
 # %% ../nbs/00_core.ipynb #5e0d1c07

@@ -35,33 +35,33 @@ from .wavelets import fit_whitening
 class Generator(GeneratorBase):
     "Noise (N, nz) to patches (N,1,128,128) in [-1,1]"
     def __init__(self,
-        base:int=45,  # the channels are 10, 8, 4, 2 and 1 times this
-        nz:int=200,   # numbers of noise for a patch
-        kinds=None,   # of a conditional G: kinds and their shares
-        **options     # as for `GeneratorBase`
+        base:int=45, # channels are 10, 8, 4, 2 and 1 times this
+        nz:int=200, # noise values per patch
+        kinds=None, # kinds and their shares, if conditional
+        **options # as for `GeneratorBase`
     ):
         super().__init__(base, nz, kinds, **options)
-        up = lambda a, b, *how: nn.ConvTranspose2d(a, b, 4, *how, bias=False)  # stride, padding
+        up = lambda a, b, *how: nn.ConvTranspose2d(a, b, 4, *how, bias=False) # stride, padding
         norm = lambda a: [nn.BatchNorm2d(a), nn.LeakyReLU(.2, inplace=True)]
-        layers = [up(self.inputs, 10*base)]             # 4x4
-        for a, b in ((10, 8), (8, 4), (4, 2), (2, 1)):  # 8x8, 16x16, 32x32, 64x64
+        layers = [up(self.inputs, 10*base)] # 4x4
+        for a, b in ((10, 8), (8, 4), (4, 2), (2, 1)): # 8x8, 16x16, 32x32, 64x64
             layers += [*norm(a*base), up(a*base, b*base, 2, 1)]
-        layers += [*norm(base), up(base, 1, 2, 1), nn.Tanh()]  # 128x128
+        layers += [*norm(base), up(base, 1, 2, 1), nn.Tanh()] # 128x128
         self.layers = self._adapted(layers)
 
 # %% ../nbs/02_dcgan.ipynb #287125e3
 class Discriminator(DiscriminatorBase):
     "The `view` of patches (N,1,128,128) to one logit each, (N,)"
     def __init__(self,
-        channels=(45, 90, 180, 360, 450),  # of the maps from 64x64 to 4x4
-        first_kernel:int=4,                # side of the first kernel
-        kernel:int=6,                      # side of the others but the last
-        **options                          # as for `DiscriminatorBase`
+        channels=(45, 90, 180, 360, 450), # of the maps from 64x64 to 4x4
+        first_kernel:int=4, # side of the first kernel
+        kernel:int=6, # side of the next four
+        **options # as for `DiscriminatorBase`
     ):
         super().__init__(**options)
         self.channels = list(channels)
         conv = lambda *shape: nn.Conv2d(*shape, bias=not self.batch_norm)
-        down = lambda a, b, kernel: conv(a, b, kernel, 2, kernel//2-1)  # stride, padding
+        down = lambda a, b, kernel: conv(a, b, kernel, 2, kernel//2-1) # stride, padding
         layers = [down(self.inputs, channels[0], first_kernel), nn.LeakyReLU(.2, inplace=True)]
         for a, b in zip(channels, channels[1:]):
             norm = [nn.BatchNorm2d(b)]*self.batch_norm
@@ -71,8 +71,8 @@ class Discriminator(DiscriminatorBase):
 
 # %% ../nbs/02_dcgan.ipynb #bbfd23e4
 def gan_loss(
-    logits,       # (N,) of D
-    target:float  # 0 for fakes, else the epoch's label
+    logits, # (N,) of D
+    target:float # 0 for fakes, else the epoch's label
 ):
     "Binary cross-entropy of logits against one target"
     logits = logits.float()
@@ -82,29 +82,29 @@ def gan_loss(
 @dataclass
 class Objective:
     "What a step optimises; the defaults are the paper's"
-    real_label:float = 1.      # target of real patches, and of G
-    penalty:float = 0.         # weight of R1, see `squared_slope`
-    change:callable = None     # augmentation of what D sees, real and fake
-    precision:str = "float32"  # of the networks
+    real_label:float = 1. # target of real patches, and of G
+    penalty:float = 0. # weight of R1, see `squared_slope`
+    change:callable = None # augmentation of what D sees, real and fake
+    precision:str = "float32" # of the networks
 
     def run(self,
-        net,     # G or D
-        *inputs  # its arguments
+        net, # G or D
+        *inputs # its arguments
     ):
         "What a network gives, in the chosen precision"
         with autocast(inputs[0].device, self.precision): return net(*inputs)
 
     def view(self,
-        D,       # the discriminator
-        patches  # (N,1,128,128)
+        D, # the discriminator
+        patches # (N,1,128,128)
     ):
         "Patches as D sees them"
         return D.view(self.change(patches) if self.change else patches)
 
     def loss_d(self,
-        on_real,  # logits of real patches
-        on_fake,  # logits of fakes
-        seen      # the view of the real patches
+        on_real, # logits of real patches
+        on_fake, # logits of fakes
+        seen # the view of the real patches
     ):
         "D's loss, with the penalty if there is one"
         loss = gan_loss(on_real, self.real_label) + gan_loss(on_fake, 0.)
@@ -113,27 +113,27 @@ class Objective:
 
 # %% ../nbs/02_dcgan.ipynb #14118f4d
 def adversarial_step(
-    G,                     # the generator
-    D,                     # the discriminator
-    opt_g,                 # G's optimiser
-    opt_d,                 # D's optimiser
-    batch,                 # real patches (N,1,128,128) in [-1,1], and classes (N,C) if any
-    z,                     # (N, nz) noise: step 1 has drawn it
-    objective=Objective()  # losses, penalty, augmentation
-) -> dict:                 # losses and mean scores, detached
+    G, # the generator
+    D, # the discriminator
+    opt_g, # G's optimiser
+    opt_d, # D's optimiser
+    batch, # (N,1,128,128) real patches in [-1,1], and (N,C) classes if any
+    z, # (N, nz) noise, drawn in step 1
+    objective=Objective() # losses, penalty, augmentation
+) -> dict: # losses and mean scores, detached
     "Steps 2 to 7 on one batch"
     real, *kinds = batch
-    fake = objective.run(G, z, *kinds)                        # 2
+    fake = objective.run(G, z, *kinds) # 2
     seen, made = objective.view(D, real), objective.view(D, fake.detach())
     seen.requires_grad_(objective.penalty > 0)
-    on_real = objective.run(D, seen, *kinds)                  # 3
+    on_real = objective.run(D, seen, *kinds) # 3
     on_fake = objective.run(D, made, *kinds)
-    loss_d = objective.loss_d(on_real, on_fake, seen)         # 4
-    opt_d.zero_grad(); loss_d.backward(); opt_d.step()        # 5
+    loss_d = objective.loss_d(on_real, on_fake, seen) # 4
+    opt_d.zero_grad(); loss_d.backward(); opt_d.step() # 5
     D.requires_grad_(False)
     judged = objective.run(D, objective.view(D, fake), *kinds)
-    loss_g = gan_loss(judged, objective.real_label)           # 6
-    opt_g.zero_grad(); loss_g.backward(); opt_g.step()        # 7
+    loss_g = gan_loss(judged, objective.real_label) # 6
+    opt_g.zero_grad(); loss_g.backward(); opt_g.step() # 7
     D.requires_grad_(True)
     score = lambda logits: logits.detach().float().sigmoid().mean()
     return dict(loss_d=loss_d.detach(), loss_g=loss_g.detach(), real=score(on_real), fake=score(on_fake))
@@ -149,9 +149,9 @@ class GANLearner(PatchLearner):
 
     def _do_one_batch(self):
         c, batch, model = self.config, (*self.xb, *self.yb), self.model
-        z = torch.randn(len(batch[0]), model.G.nz, generator=self.noise).to(batch[0].device)  # 1
+        z = torch.randn(len(batch[0]), model.G.nz, generator=self.noise).to(batch[0].device) # 1
         step = self.epoch*len(self.dls.train)+self.iter
-        penalty = 0. if step % c.penalty_every else c.penalty*c.penalty_every  # for the steps without
+        penalty = 0. if step % c.penalty_every else c.penalty*c.penalty_every # for the steps without
         objective = Objective(self.real_label, penalty, self.change, c.precision)
         self.last_losses = adversarial_step(model.G, model.D, self.opt_g.opt, self.opt_d.opt, batch, z, objective)
         self.loss = self.last_losses["loss_g"]
@@ -159,16 +159,16 @@ class GANLearner(PatchLearner):
 
 # %% ../nbs/02_dcgan.ipynb #101c130c
 def networks(
-    config:GANConfig,  # settings
-    seed:int,          # of the weights
-    kinds=None,        # (N,C) classes of the patches, if conditional
-    whitening=None     # of the training patches, see `fit_whitening`
+    config:GANConfig, # settings
+    seed:int, # of the weights
+    kinds=None, # (N,C) classes, if conditional
+    whitening=None # of the training patches, see `fit_whitening`
 ) -> nn.Module:
     "A module with G and D"
     model, c = nn.Module(), config
     shares = {**dict.fromkeys(c.classes, 0.), **kind_shares(kinds, c.classes)} if c.classes else None
     G = Generator(c.base, c.nz, shares, wavelets=c.wavelets, modulation=c.modulation, grain=c.grain)
-    channels = [c.base*n for n in (1, 2, 4, 8, 10)][c.wavelets:]  # bands are 64x64: a layer less
+    channels = [c.base*n for n in (1, 2, 4, 8, 10)][c.wavelets:] # bands are 64x64: a layer less
     D = Discriminator(channels, c.first_kernel, c.kernel, classes=len(c.classes), batch_norm=c.norm == "batch",
                       wavelets=c.wavelets, batch_spread=c.batch_spread)
     if whitening: G.whitening, D.whitening = whitening, copy.deepcopy(whitening)
@@ -177,15 +177,15 @@ def networks(
 
 # %% ../nbs/02_dcgan.ipynb #81c00009
 def gan_learner(
-    pixels:np.ndarray,  # (N,128,128) uint8 real patches
-    config:GANConfig,   # settings
-    seed:int,           # of the training
-    folder,             # of checkpoint, log and samples
-    kinds=None,         # (N,C) classes, 0 or 1
-    callbacks=(),       # further callbacks of fastai's
-    **bar               # `desc` and `show` of the progress bar
+    pixels:np.ndarray, # (N,128,128) uint8 real patches
+    config:GANConfig, # settings
+    seed:int, # of the training
+    folder, # of checkpoint, log and samples
+    kinds=None, # (N,C) classes, 0 or 1
+    callbacks=(), # further callbacks
+    **bar # `desc` and `show` of the bar
 ) -> GANLearner:
-    "A learner with networks, optimisers and callbacks, restored from a checkpoint"
+    "A learner, restored from its checkpoint if there is one"
     c, device, folder = config, train_device(), Path(folder)
     model = networks(c, seed, kinds, fit_whitening(pixels) if c.wavelets else None)
     model.to(device, memory_format=torch.channels_last)
@@ -203,16 +203,16 @@ def gan_learner(
 
 # %% ../nbs/02_dcgan.ipynb #85b340e4
 def train_dcgan(
-    pixels:np.ndarray,     # (N,128,128) uint8 real patches
-    config:GANConfig,      # settings
-    seed:int,              # of the training
-    folder,                # of checkpoint, log, samples and the generator
-    kinds=None,            # (N,C) classes, 0 or 1, if the settings have any
-    callbacks=lambda: (),  # makes further callbacks of fastai's
-    about=None,            # further facts for `generator.json`
-    **bar                  # `desc` and `show` of the progress bar
+    pixels:np.ndarray, # (N,128,128) uint8 real patches
+    config:GANConfig, # settings
+    seed:int, # of the training
+    folder, # of checkpoint, log, samples and generator
+    kinds=None, # (N,C) classes, 0 or 1, if any
+    callbacks=lambda: (), # makes further callbacks
+    about=None, # further facts for `generator.json`
+    **bar # `desc` and `show` of the bar
 ) -> Generator:
-    "Train a DCGAN; G and its log are in `folder` afterwards"
+    "Train a DCGAN, and write G and its log to `folder`"
     n, classes, folder = len(pixels), config.classes, Path(folder)
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (128, 128):
         raise ValueError(f"Patches of {pixels.dtype} {pixels.shape} cannot be learned: (N,128,128) uint8 is needed.")
@@ -236,12 +236,12 @@ load_generator = Generator.load
 
 # %% ../nbs/02_dcgan.ipynb #81c00006
 def sample(
-    G:Generator,   # a generator
-    n:int,         # number of patches
-    seed:int=0,    # the same seed gives the same patches
-    batch:int=64,  # patches at a time
-    kind:str=""    # such as `spiculated malignant`, see `drawn_kinds`
-) -> np.ndarray:   # (n,128,128) uint8
+    G:Generator, # a generator
+    n:int, # number of patches
+    seed:int=0, # same seed, same patches
+    batch:int=64, # patches at a time
+    kind:str="" # such as `spiculated malignant`
+) -> np.ndarray: # (n,128,128) uint8
     "Patches from a generator"
     check_number("n", n)
     if kind and not G.classes: raise ParameterError(f"kind={kind!r}: this generator was not trained with conditions.")
@@ -252,27 +252,27 @@ Generator.sample = sample
 
 # %% ../nbs/02_dcgan.ipynb #81c00007
 def gan_run(
-    store:RunStore,     # of the runs
-    pixels:np.ndarray,  # (N,128,128) uint8 real patches
-    config:GANConfig,   # settings
-    seed:int=0,         # of the training
-    desc="GAN",         # the progress bar's words
-    kinds=None,         # as for `train_dcgan`
-    **more              # `about` and `show`, as for `train_dcgan`
-) -> Path:              # the run's folder; `load_generator` opens it
+    store:RunStore, # of the runs
+    pixels:np.ndarray, # (N,128,128) uint8 real patches
+    config:GANConfig, # settings
+    seed:int=0, # of the training
+    desc="GAN", # the progress bar's words
+    kinds=None, # as for `train_dcgan`
+    **more # `about` and `show`, as for `train_dcgan`
+) -> Path: # the run's folder
     "A DCGAN found in the store, or trained now"
     def _train(run, folder):
         train_dcgan(pixels, config, seed, folder, kinds, desc=desc, **more)
         return read_log(folder/"log.csv")[-1]
-    data = fingerprint(pixels, np.asarray(kinds, np.uint8)) if config.classes else fingerprint(pixels)
-    return store.get(GANRun(data, len(pixels), config, seed), _train)
+    classes = [np.asarray(kinds, np.uint8)] if config.classes else []
+    return store.get(GANRun(fingerprint(pixels, *classes), len(pixels), config, seed), _train)
 
 def simulate_lesions(
-    store:RunStore,     # of the runs
-    ps:PatchSet,        # patches with lesions
-    preset:str,         # one of `SIMULATIONS`
-    seed:int=0,         # of the training
-    normalise="minmax"  # how patches become 8-bit
+    store:RunStore, # of the runs
+    ps:PatchSet, # patches with lesions
+    preset:str, # one of `SIMULATIONS`
+    seed:int=0, # of the training
+    normalise="minmax" # how patches become 8-bit
 ) -> Path:
     "The folder of the GAN for lesion simulation"
     lesions, config = simulation_lesions(ps), SIMULATIONS[check_choice("preset", preset, SIMULATIONS)]

@@ -24,7 +24,7 @@ from .statistics import patient_draws
 class Sample:
     "Rows that are compared, and their patients"
     x:np.ndarray # (N,d) features, or (N,S,S) patches
-    patients:np.ndarray = None # (N,) text; without it, rows are independent
+    patients:np.ndarray = None # (N,) text; None: one per row
 
     def __post_init__(self):
         self.x = np.asarray(self.x)
@@ -41,7 +41,6 @@ class Sample:
 
 # %% ../nbs/02e_distances.ipynb #2d12811a
 def _enough(real, fake, least, what):
-    "Refuse a sample that is too small or not finite"
     for name, s in (("real", real), ("fake", fake)):
         if len(s) < least:
             there = "is" if len(s) == 1 else "are"
@@ -55,7 +54,7 @@ def _sum_of_roots(s):
     return float(np.sqrt(np.clip(values, 0, None)).sum())
 
 def _root(s):
-    "A root of `s`, which may be singular"
+    "A root, even if `s` is singular"
     try: return linalg.cholesky(s, lower=True, check_finite=False)
     except linalg.LinAlgError:
         values, vectors = linalg.eigh(s, check_finite=False)
@@ -63,7 +62,7 @@ def _root(s):
 
 # %% ../nbs/02e_distances.ipynb #be65c7e7
 def _trace_of_root(a, b):
-    "The trace of the root of the product of a'a and b'b"
+    "The trace of the root of a'a b'b"
     if min(len(a), len(b)) < a.shape[1]:
         g = a @ b.T if len(a) <= len(b) else b @ a.T
         return _sum_of_roots(g @ g.T)
@@ -73,7 +72,6 @@ def _trace_of_root(a, b):
 def _ones(x, w): return np.ones(len(x)) if w is None else np.asarray(w, float)
 
 def _rooted(x, w):
-    "The mean, and weighted rows around it"
     w = _ones(x, w)
     mean = w @ x/w.sum()
     return mean, np.sqrt(w/(w.sum()-1))[:, None]*(x-mean)
@@ -83,7 +81,7 @@ def frechet(
     real:Sample, # real features
     fake:Sample # fake features
 ) -> dict: # functions of weights, by name
-    "The Fréchet distance between Gaussians fitted to two samples"
+    "The Fréchet distance of fitted Gaussians"
     _enough(real, fake, 2, "A covariance")
     x, y = (s.flat.astype(np.float64) for s in (real, fake))
     def _value(wr=None, wf=None):
@@ -97,14 +95,14 @@ def frechet_distance(
     a:np.ndarray, # (n,d) features
     b:np.ndarray # (m,d) features
 ) -> float:
-    "The Fréchet distance of features"
+    "The Fréchet distance of two arrays"
     return frechet(Sample(a), Sample(b))["Fréchet distance"]()
 
 # %% ../nbs/02e_distances.ipynb #e693889c
 def _kernel(x, y): return (x @ y.T/x.shape[1]+1)**3
 
 def _pairs(k, w):
-    "The mean of a kernel over pairs of different rows"
+    "A kernel's mean over pairs of different rows"
     return float((w @ k @ w-(w**2*np.diag(k)).sum())/(w.sum()**2-(w**2).sum()))
 
 # %% ../nbs/02e_distances.ipynb #b8d5d5df
@@ -126,7 +124,7 @@ def kid_subsets(
     real:np.ndarray, # (n,d) features
     fake:np.ndarray, # (m,d) features
     subsets:int=100, # how many
-    size:int=1000, # rows in each, at most
+    size:int=1000, # rows each, at most
     seed:int=0 # of the choice of rows
 ) -> tuple: # mean and standard deviation
     "KID as it is usually published"
@@ -139,7 +137,7 @@ def kid_subsets(
 
 # %% ../nbs/02e_distances.ipynb #23af6f72
 def _squared_distances(x, y):
-    "Squared distances; rounding errors are 0"
+    "Squared distances without rounding errors"
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     xx, yy = (x**2).sum(1)[:, None], (y**2).sum(1)[None]
     d = x @ y.T
@@ -151,6 +149,8 @@ def _squared_distances(x, y):
 
 def _radii(d, k): return np.partition(d, k, axis=1)[:, k] # 0 is the row itself
 def _mean(v, w): return float(np.average(v, weights=w))
+def _of_fakes(v): return lambda wr=None, wf=None: _mean(v, wf)
+def _of_reals(v): return lambda wr=None, wf=None: _mean(v, wr)
 
 # %% ../nbs/02e_distances.ipynb #c7715d26
 def manifolds(
@@ -165,8 +165,6 @@ def manifolds(
     x, y = real.flat, fake.flat
     xx, xy = _squared_distances(x, x), _squared_distances(x, y)
     near, wide, fakes = _radii(xx, k), _radii(xx, k_density), _radii(_squared_distances(y, y), k)
-    def _of_fakes(v): return lambda wr=None, wf=None: _mean(v, wf)
-    def _of_reals(v): return lambda wr=None, wf=None: _mean(v, wr)
     return {"precision": _of_fakes((xy <= near[:, None]).any(0)),
             "recall": _of_reals((xy <= fakes).any(1)),
             "density": _of_fakes((xy <= wide[:, None]).sum(0)/k_density),
@@ -181,7 +179,7 @@ def _half_of(sample, seed, name):
 def two_sample(
     real:Sample, # real features
     fake:Sample, # fake features
-    seed:int=0 # which patients are in which half
+    seed:int=0 # of the halves
 ) -> dict: # functions of weights, by name
     "Accuracy of a classifier of real patches and fakes"
     from sklearn.linear_model import LogisticRegression
@@ -215,11 +213,11 @@ def mixing(
     k = min(10, others)
     near = np.argpartition(np.concatenate([_squared_distances(y, x), among], 1), k-1, axis=1)[:, :k]
     share = (near < len(x)).mean(1)*others/len(x)
-    return {"mixing of neighbours": lambda wr=None, wf=None: _mean(share, wf)}
+    return {"mixing of neighbours": _of_fakes(share)}
 
 # %% ../nbs/02e_distances.ipynb #8ba2c346
 def _grid_peaks(h, w):
-    "Places of grids in `power_spectra`, and those around each"
+    "Grid frequencies in `power_spectra`, and those around each"
     peaks = [(round(v*h/8) % h, round(u*w/8)) for u in range(5) for v in range(-3, 5) if u or v > 0]
     peaks = [(r, c) for r, c in peaks if c <= w//2]
     steps = [(i-5, j-5) for i, j in np.ndindex(11, 11) if max(abs(i-5), abs(j-5)) >= 3]
@@ -231,11 +229,11 @@ def _grid_peaks(h, w):
 
 # %% ../nbs/02e_distances.ipynb #13793973
 def checkerboard_index(
-    at:np.ndarray, # (N,P) power at frequencies of grids
+    at:np.ndarray, # (N,P) power at grid frequencies
     around:np.ndarray, # (N,P) mean power around them
-    weights=None # (N,) how often each patch counts
+    weights=None # (N,) of the patches
 ) -> float:
-    "Relative power at the strongest frequency of a grid"
+    "Relative power at the strongest grid frequency"
     average = lambda x: np.average(x, axis=0, weights=weights)
     return float((average(at)/average(around)).max())
 
@@ -243,7 +241,7 @@ def checkerboard_index(
 def spectral_numbers(
     pixels:np.ndarray # (N,S,S) uint8
 ) -> np.ndarray: # (N,1+2P) slope, power at and around the peaks
-    "What the two spectral measures are computed from"
+    "The input of `spectral`"
     power, shape = power_spectra(pixels), pixels.shape[1:]
     places = _grid_peaks(*shape)
     at = [power[:, r, c] for (r, c), _ in places]
@@ -255,7 +253,7 @@ def spectral(
     real:Sample, # real `spectral_numbers`
     fake:Sample # fake `spectral_numbers`
 ) -> dict: # functions of weights, by name
-    "The difference of slopes, and the fakes' checkerboard index"
+    "Difference of slopes, and the fakes' checkerboard index"
     _enough(real, fake, 1, "A spectrum")
     s, t, (at, around) = real.x[:, 0], fake.x[:, 0], np.split(fake.x[:, 1:], 2, axis=1)
     return {"spectral slope, difference": lambda wr=None, wf=None: abs(_mean(t, wf)-_mean(s, wr)),
@@ -263,7 +261,7 @@ def spectral(
 
 # %% ../nbs/02e_distances.ipynb #6330076f
 def _patient_halves(patients, seed=0):
-    "Two halves of a set that share no patient, equally long"
+    "Equal halves of a set that share no patient"
     patients = np.asarray(patients).astype(str)
     ids = seeded_rng(seed, "halves").permutation(np.unique(patients))
     if len(ids) < 2: raise ValueError("A real-real floor needs patches of at least 2 patients.")
@@ -279,9 +277,9 @@ class Comparison:
     "Fakes against real patches, and real patches against each other"
     real:Sample # real patches
     fake:Sample # fakes
-    repeats:int = 10 # halvings of the real patches
+    repeats:int = 10 # halvings of real patches
     draws:int = 200 # of the bootstrap
-    seed:int = 0 # of halves and draws
+    seed:int = 0 # of both
 
     def __post_init__(self):
         for name in ("repeats", "draws"): check_number(name, getattr(self, name))
@@ -307,7 +305,7 @@ def _halved(self:Comparison, measure):
 # %% ../nbs/02e_distances.ipynb #66427c4f
 @patch
 def _spread(self:Comparison, found):
-    "The spread over draws of patients and fakes with replacement"
+    "The bootstrap's standard deviation over patients and fakes"
     counts = [patient_draws(s.patients, self.draws, seed_for(self.seed, name))
               for name, s in (("real", self.real), ("fake", self.fake))]
     usable = [(w, v) for w, v in zip(*counts) if (w > 0).sum() > 1 and (v > 0).sum() > 1]
@@ -315,11 +313,10 @@ def _spread(self:Comparison, found):
     return {name: float(np.std([f(w, v) for w, v in usable], ddof=1)) for name, f in found.items()}
 
 # %% ../nbs/02e_distances.ipynb #03057fd7
-ENOUGH = 50 # patches per side for a verdict on a Fréchet distance
+ENOUGH = 50 # patches per side, for a Fréchet verdict
 HIGH_IS_GOOD = {"precision", "recall", "density", "coverage", "mixing of neighbours"}
 
 def _verdict(name, pairs):
-    "How fakes compare with real patches of other patients"
     gap, usual = pairs[:, 0]-pairs[:, 1], np.sqrt((pairs[:, 1]**2).mean())
     if name in HIGH_IS_GOOD: gap = -gap
     margin = max(2*gap.std(ddof=1) if len(gap) > 1 else 0, .1*usual)
@@ -327,9 +324,9 @@ def _verdict(name, pairs):
 
 # %% ../nbs/02e_distances.ipynb #f441a35c
 def few_threads(
-    features:int # number of columns
+    features:int # how many
 ): # a context
-    "One thread of linear algebra where matrices are small"
+    "One thread of linear algebra if there are few features"
     return threadpool_limits(1 if features <= 512 else None, "blas")
 
 def _interval(name, value, sd):
@@ -339,7 +336,6 @@ def _interval(name, value, sd):
 
 # %% ../nbs/02e_distances.ipynb #2b320c6b
 def _floor_columns(name, pairs, sizes):
-    "The columns of a row that come from the halves"
     (matched, floor), usual = pairs.mean(0), np.sqrt((pairs[:, 1]**2).mean())
     sd = pairs[:, 1].std(ddof=1) if len(pairs) > 1 else 0.
     ratio = matched/(usual if name == "KID" else floor) if usual and floor else None
@@ -352,9 +348,9 @@ _EMPTY = dict.fromkeys("value low high matched floor floor_sd ratio patches".spl
 
 @patch
 def table(self:Comparison,
-    measure # one of the measures above
-) -> pd.DataFrame: # one row per name that it returns
-    "A measure with its interval, its floor and its ratio to it"
+    measure # such as `frechet`
+) -> pd.DataFrame: # one row per name
+    "A measure with its interval, floor and ratio"
     with few_threads(self.real.x.size//max(len(self.real), 1)):
         return pd.DataFrame(self._rows(measure), dtype=object).T
 

@@ -39,7 +39,7 @@ class Extractor:
     name:str # in tables
     compute:callable # (N,S,S) uint8 -> (N,d)
     identity:str # changes when the features would
-    scaled:bool = False # by the standard deviation of the real patches
+    scaled:bool = False # by real patches' standard deviation
 
     def __call__(self,
         pixels:np.ndarray # (N,S,S) uint8
@@ -48,7 +48,7 @@ class Extractor:
         found = np.asarray(self.compute(pixels), np.float32)
         bad = np.flatnonzero(~np.isfinite(found).all(1))
         if not len(bad): return found
-        raise ValueError(f"{self.name} gives features that are not numbers for {len(bad)} of "
+        raise ValueError(f"{self.name}: features are not numbers for {len(bad)} of "
                          f"{len(found)} patches, the first is row {bad[0]}.")
 
 # %% ../nbs/02d_features.ipynb #0cb10c34
@@ -71,7 +71,7 @@ _BEGINS = INCEPTION[-12:-4] # of the file's SHA-256
 # %% ../nbs/02d_features.ipynb #7f867571
 def inception_file(
     download:bool=False # whether it may be fetched
-) -> Path: # None where the weights are not available
+) -> Path: # None where there is none
     "pytorch-fid's weights: given, in torch's cache, or downloaded"
     given = os.environ.get("MAMMOGAN_INCEPTION")
     path = Path(given or Path(torch.hub.get_dir())/"checkpoints"/INCEPTION)
@@ -94,9 +94,9 @@ def _fetch_inception(path):
 
 # %% ../nbs/02d_features.ipynb #55383b97
 def inception_network(
-    weights # a file with pytorch-fid's state
+    weights # pytorch-fid's file
 ) -> nn.Module: # (B,3,S,S) in [0,1] to a list of one (B,2048,1,1)
-    "pytorch-fid's InceptionV3, with weights from a file"
+    "pytorch-fid's InceptionV3"
     from pytorch_fid import inception
     state = check_finite(torch.load(weights, map_location="cpu", weights_only=True), weights)
     fetch, inception.load_state_dict_from_url = inception.load_state_dict_from_url, lambda *_, **__: state
@@ -117,7 +117,7 @@ def random_inception(
 
 # %% ../nbs/02d_features.ipynb #63257f26
 class _JoinedConvolution(nn.Module):
-    "A convolution, its batch normalisation and its ReLU in one step"
+    "Convolution, batch normalisation and ReLU in one step"
     def __init__(self, basic):
         super().__init__()
         self.conv, self.packed = nn.utils.fuse_conv_bn_eval(basic.conv, basic.bn), None
@@ -159,7 +159,7 @@ class GreyInception(nn.Module):
 
 # %% ../nbs/02d_features.ipynb #37b50f6d
 def _threaded(f, parts):
-    "A function of each part, by torch's number of threads"
+    "A function of each part, in torch's number of threads"
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -178,10 +178,10 @@ def _network_features(net, pixels, batch, name):
 
 # %% ../nbs/02d_features.ipynb #ae73d668
 def inception_extractor(
-    weights, # a file with pytorch-fid's state
-    precision:str="float32" # or `bf16`: often faster, less precise
+    weights, # pytorch-fid's file
+    precision:str="float32" # or `bf16`: faster, less precise
 ) -> Extractor:
-    "Inception's 2048 numbers, from which pytorch-fid computes FID"
+    "Inception's 2048 features, for FID"
     check_choice("precision", precision, ("float32", "bf16"))
     dtype, batch = dict(float32=(torch.float32, 4), bf16=(torch.bfloat16, 8))[precision]
     @cache
@@ -203,7 +203,7 @@ class FeatureClassifierRun(TrainedRun):
     seed:int = 0
     version:int = 1
 
-_MOST = 1000 # lesions, and normal patches, that it learns from
+_MOST = 1000 # lesions, and normal patches
 
 # %% ../nbs/02d_features.ipynb #25613461
 def _balanced(ps, rows, seed):
@@ -214,11 +214,11 @@ def _balanced(ps, rows, seed):
 
 # %% ../nbs/02d_features.ipynb #39e684c7
 def train_and_test(
-    sets, # (patches, labels) for training, validation and test
+    sets, # (patches, labels) to train, validate and test
     config:ClassifierConfig, # how it is trained
     seed:int, # of weights and batches
     folder, # where it is written
-    about:str # words for the progress bar
+    about:str # the progress bar's words
 ) -> dict: # metrics on the last set
     "Train a classifier, save it and test it"
     train, valid, (x, y) = sets
@@ -229,7 +229,7 @@ def train_and_test(
 # %% ../nbs/02d_features.ipynb #dde0c647
 def classifier_extractor(
     folder, # where `save_classifier` wrote
-    about:str="" # what it was trained on, for the name
+    about:str="" # what it was trained on
 ) -> Extractor:
     "A lesion classifier's last feature maps, averaged over positions"
     net, path = load_classifier(folder), Path(folder)/"classifier.safetensors"
@@ -238,15 +238,15 @@ def classifier_extractor(
 
 # %% ../nbs/02d_features.ipynb #a63c688b
 def _own_classifier(store, ps, config=CLASSIFIERS["demo"], seed=0):
-    "Features of a classifier of the set's own lesions"
+    "Features of a classifier trained on the set"
     if not len(ps.normals):
-        raise ParameterError("This set has no normal tissue to train a lesion classifier on.")
+        raise ParameterError("A lesion classifier cannot be trained: the set has no normal tissue.")
     f = make_folds(ps, 3, "patient", .2, seed)[0]
     parts = [_balanced(ps, part, seed) for part in (f.train, f.valid, f.test)]
     sets, train = [(p.normalised(), p.rows.label.values) for p in parts], parts[0]
     def _make(run, folder):
-        found = train_and_test(sets, config, seed_for(seed, "feature classifier"), folder,
-                               "classifier for features")
+        its_seed = seed_for(seed, "feature classifier")
+        found = train_and_test(sets, config, its_seed, folder, "classifier for features")
         return dict(found, training_patients=len(train.patients), lesions=len(train.positives))
     run = FeatureClassifierRun(fingerprint(*[a for s in sets for a in s]), config, _MOST, seed)
     folder, m = store.get(run, _make), store.metrics(run)
@@ -255,7 +255,7 @@ def _own_classifier(store, ps, config=CLASSIFIERS["demo"], seed=0):
 
 # %% ../nbs/02d_features.ipynb #5a1c0f02
 def efficientnet_extractor(
-    batch:int=4 # patches at a time; more leave the processor's cache
+    batch:int=4 # patches at a time; few fit the cache
 ) -> Extractor:
     "EfficientNet-Lite0's last feature maps, averaged over positions"
     body = imagenet_body("efficientnet").to(train_device())
@@ -266,7 +266,7 @@ def efficientnet_extractor(
 
 # %% ../nbs/02d_features.ipynb #9bd32fe6
 def _haar_step(x):
-    "One level of Haar's wavelets: averages, and details in three directions"
+    "One level of Haar's wavelets: averages, and three details"
     a, b, c, d = x[:, ::2, ::2], x[:, ::2, 1::2], x[:, 1::2, ::2], x[:, 1::2, 1::2]
     return (a+b+c+d)/2, np.stack([a-b+c-d, a+b-c-d, a-b-c+d], 1)/2
 
@@ -285,11 +285,12 @@ def _texture(x):
 
 # %% ../nbs/02d_features.ipynb #b14570ce
 def _texture_features(pixels):
-    "(N,112): 64 grey values, then 4 scales x 3 directions x 4 quarters of log energy"
+    "(N,112): 64 grey values; log energy of 4 scales x 3 directions x 4 quarters"
     h, w = pixels.shape[1:]
     if min(h, w) < 32:
-        raise ValueError(f"Patches of {h}x{w} pixels are too small for texture features; 32x32 are needed.")
-    return np.concatenate([_texture(pixels[i:i+500].astype(np.float32)) for i in range(0, len(pixels), 500)])
+        raise ValueError(f"Patches of {h}x{w} pixels are too small for texture: 32x32 are needed.")
+    parts = (pixels[i:i+500].astype(np.float32) for i in range(0, len(pixels), 500))
+    return np.concatenate([_texture(part) for part in parts])
 
 TEXTURE = Extractor("texture (grey values and wavelet energies)", _texture_features, "texture-1", scaled=True)
 
@@ -307,7 +308,7 @@ def dinov2_extractor() -> Extractor:
     source = _extra("torch_fidelity.feature_extractor_dinov2", "torch-fidelity", "DINOv2's features")
     try: net = source.FeatureExtractorDinoV2(model, ["dinov2"])
     except Exception as e:
-        raise ParameterError(f"DINOv2's network cannot be had ({type(e).__name__}): torch.hub fetches it from "
+        raise ParameterError(f"DINOv2's network cannot be had ({type(e).__name__}): torch.hub fetches "
                              f"facebookresearch/dinov2 into {torch.hub.get_dir()}.") from e
     @torch.inference_mode()
     def _compute(pixels):
@@ -317,7 +318,7 @@ def dinov2_extractor() -> Extractor:
 
 # %% ../nbs/02d_features.ipynb #8c40bc3f
 def radiomics_extractor() -> Extractor:
-    "frd-score's radiomics features (version 1) of whole patches"
+    "frd-score's radiomics (version 1) of whole patches"
     frd = _extra("frd_score.frd", "frd-score", "Radiomics features")
     def _compute(pixels):
         with tempfile.TemporaryDirectory() as t:
@@ -335,18 +336,18 @@ FEATURES = ("auto", "inception", "inception-bf16", "classifier", "texture", "eff
 # %% ../nbs/02d_features.ipynb #17009f1a
 def extractors_for(
     names:str, # some of `FEATURES`
-    patches:PatchSet=None, # the real set with its normal tissue
+    patches:PatchSet=None, # the real set with normal tissue
     classifier="", # its folder; empty to train one
     runs="", # the run store
     seed:int=0 # of that training
-) -> list: # of `Extractor`
-    "The kinds of features that are asked for"
+) -> list:
+    "Extractors by name"
     for n in names.split(): check_choice("features", n, FEATURES)
     whole = patches is not None and len(patches.normals) > 0
     def _classifier():
         if classifier: return classifier_extractor(classifier, Path(classifier).name)
         if whole: return _own_classifier(RunStore(runs), patches, seed=seed)
-        raise ParameterError("features='classifier' needs a set of patches with normal tissue to train on, "
+        raise ParameterError("features='classifier' needs a set of patches with normal tissue, "
                              "or classifier=<a folder with classifier.safetensors>.")
     def _best(): return "inception" if inception_file() else "classifier" if classifier or whole else "texture"
     make = {"inception": lambda: inception_extractor(inception_file(download=True)),

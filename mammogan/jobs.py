@@ -25,8 +25,8 @@ from .experiment import Experiment, MODES, PAPER_MODES, run_mode, train_gan
 
 # %% ../nbs/02c_jobs.ipynb #090ace4c
 class Job(NamedTuple):
-    "The training of an experiment's GAN, or of one of its modes"
-    experiment:Experiment # what is learned from
+    "An experiment's GAN, or one of its modes"
+    experiment:Experiment # its patches
     mode:str = "" # one of `MODES`; empty for the GAN
 
     @property
@@ -35,7 +35,7 @@ class Job(NamedTuple):
 
 # %% ../nbs/02c_jobs.ipynb #d2fc591b
 def _job_cost(job):
-    "The approximate cost of a job, in seconds on one core"
+    "Approximate seconds on one core"
     e, mode = job
     if not mode:
         gan = e.config.gan
@@ -50,7 +50,7 @@ def _job_cost(job):
 
 # %% ../nbs/02c_jobs.ipynb #2ce586da
 def _study_jobs(experiments, modes):
-    "The jobs that wait for nothing, and those that need a GAN; the longest first"
+    "The jobs that need no GAN, and those that do; the longest first"
     of_modes = [Job(e, m) for e in experiments for m in modes]
     plain = [j for j in of_modes if not MODES[j.mode].needs_gan]
     faked = [j for j in of_modes if MODES[j.mode].needs_gan]
@@ -59,12 +59,11 @@ def _study_jobs(experiments, modes):
 
 # %% ../nbs/02c_jobs.ipynb #277566cc
 def _failure(store, run):
-    "Why a run failed; empty where it has not"
+    "Why a run failed; empty if it has not"
     file = store.folder(run)/"failed.json"
     return read_json(file)["reason"] if file.exists() and not store.done(run) else ""
 
 def _note_failure(store, run, reason):
-    "Record why a run failed, on one line"
     reason = " ".join(reason.split())[:500]
     write_json(store.folder(run)/"failed.json", dict(stage=run.stage, id=run.id, reason=reason))
 
@@ -73,15 +72,14 @@ def _do_job(store, job):
     "Do a job; record its failure"
     e, mode = job
     try:
-        why = _failure(store, e.gan) if mode and job.run.gan else ""
-        if why: raise RuntimeError(f"the GAN of its fakes failed ({why})")
+        if mode and job.run.gan and (why := _failure(store, e.gan)):
+            raise RuntimeError(f"the GAN of its fakes failed ({why})")
         run_mode(store, e, mode, show=False) if mode else train_gan(store, e, show=False)
         (store.folder(job.run)/"failed.json").unlink(missing_ok=True)
     except Exception as error: _note_failure(store, job.run, f"{type(error).__name__}: {error}")
 
 # %% ../nbs/02c_jobs.ipynb #7ad06043
 def _is_running(store, run):
-    "Whether some process is making this run now"
     lock = store.folder(run)/".lock"
     if store.done(run) or not lock.exists(): return False
     try:
@@ -90,7 +88,7 @@ def _is_running(store, run):
 
 # %% ../nbs/02c_jobs.ipynb #e20bb960
 def _work(store, job, wait, gpu=None, share=1.):
-    "Do a job in a worker; False if another process is at it, unless `wait`"
+    "Do a job; False if another process is at it, unless `wait`"
     if not wait and _is_running(store, job.run): return False
     if gpu is not None:
         torch.cuda.set_device(gpu)
@@ -104,7 +102,7 @@ def _work(store, job, wait, gpu=None, share=1.):
 
 # %% ../nbs/02c_jobs.ipynb #7ce83a8b
 def _gpu_places(jobs, workers, per_gpu, gpus):
-    "The number of processes; per job its GPU and its share of the memory"
+    "The number of processes; each job's GPU and share of its memory"
     check_number("workers", workers)
     check_number("per_gpu", per_gpu, low=0)
     if not per_gpu or not gpus: return min(workers, jobs), [(None, 1.)]*jobs
@@ -112,14 +110,12 @@ def _gpu_places(jobs, workers, per_gpu, gpus):
 
 # %% ../nbs/02c_jobs.ipynb #dc15b8cb
 def _run_share(store, run):
-    "How much of a run is done, by its `progress.json`"
     if store.done(run): return 1.
     try: p = read_json(store.folder(run)/"progress.json")
     except ValueError: return 0.
     return min(p["done"]/max(p["total"], 1), .99)
 
 def _run_status(store, run):
-    "State, share, seconds and reason of a run"
     state, seconds, why = "left", np.nan, ""
     if store.done(run):
         state, seconds = "done", read_json(store.folder(run)/"provenance.json").get("wall_seconds", np.nan)
@@ -144,9 +140,9 @@ def grid_status(
 # %% ../nbs/02c_jobs.ipynb #f6c16771
 def seconds_left(
     status:pd.DataFrame, # from `grid_status`
-    workers:int=1 # processes that share the rest
+    workers:int=1 # processes
 ) -> float:
-    "Seconds until the rest is done, at the pace of finished runs"
+    "Seconds for the rest, at the pace of finished runs"
     pace = (status.seconds/status.cost).where(status.seconds > 1)
     of_kind = pace.groupby(status.what == "GAN of the fakes").transform("median")
     pace = of_kind.fillna(pace.median()).fillna(1.)
@@ -156,7 +152,7 @@ def seconds_left(
 
 # %% ../nbs/02c_jobs.ipynb #e2b655b3
 def _status_table(status):
-    "Counts of finished, running and failed runs, by mode and size"
+    "Counts of runs by mode and size"
     def _count(states):
         n = states.value_counts()
         more = [f"{n[s]} {s}" for s in ("running", "failed") if s in n]
@@ -168,9 +164,9 @@ def _status_table(status):
 # %% ../nbs/02c_jobs.ipynb #77ef12d6
 def describe_status(
     status:pd.DataFrame, # from `grid_status`
-    workers:int=1 # processes that share the rest
+    workers:int=1 # processes
 ) -> str:
-    "The table of a study's status, its totals and the time left"
+    "A study's status, with totals and the time left"
     n, left = status.state.value_counts(), seconds_left(status, workers)
     totals = ", ".join(f"{n.get(s, 0)} {s}" for s in ("done", "running", "failed", "left"))
     if left: totals += f"; about {Progress.format_interval(left)} left with {how_many(workers, 'worker')}"
@@ -188,13 +184,12 @@ def describe_failures(
 
 # %% ../nbs/02c_jobs.ipynb #c1ad09d5
 class _LiveTable:
-    "Text that newer text replaces, in a terminal or a notebook"
+    "Text that can be replaced, in a terminal or a notebook"
     def __init__(self):
         self.handle, self.lines, self.text = None, 0, ""
         self.logged = time.monotonic()-290
 
-    def show(self, text): # one or more lines
-        "Replace the text"
+    def show(self, text): # lines
         if text == self.text: return
         self.text = text
         if in_jupyter():
@@ -209,13 +204,12 @@ class _LiveTable:
             self.logged = time.monotonic()
             print(f"\n{text}", file=sys.stderr)
 
-    def close(self):
-        "Leave the text on the screen"
+    def close(self): # leave the text
         if self.lines: print("\n"*self.lines, file=sys.stderr)
 
 # %% ../nbs/02c_jobs.ipynb #fb630f98
 def _watch(ended, store, jobs, desc, board):
-    "Draw the bar, and the text of `board` below it, until an event is set"
+    "Draw the bar, with the text of `board` below, until an event"
     costs, table, shown, over = [_job_cost(j) for j in jobs], _LiveTable(), 0., False
     share = lambda run: 1. if _failure(store, run) else _run_share(store, run)
     form = "{desc}{percentage:3.0f}%|{bar:24}| {elapsed}<{remaining}"
@@ -238,7 +232,7 @@ def _loop(parallel, store, jobs, wait, places):
     return [j for j, ok in zip(jobs, done) if not ok]
 
 def _after_kill(parallel, store, jobs, wait, places):
-    "Repeat the jobs of a killed worker one by one, then do the rest"
+    "Repeat a killed worker's jobs one by one, then do the rest"
     left = [j for j in jobs if not store.done(j.run) and not _failure(store, j.run)]
     marks = lambda j: list(store.folder(j.run).glob(".worker-*"))
     suspects = [j for j in left if marks(j) and not _is_running(store, j.run)] or left[:1]
@@ -253,7 +247,7 @@ def _after_kill(parallel, store, jobs, wait, places):
     return _loop(parallel_loop(max(2, parallel.n_jobs), max_nbytes=None), store, rest, wait, places)
 
 # %% ../nbs/02c_jobs.ipynb #bf360d57
-warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given") # no job is lost
+warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
 
 def _run_jobs(store, jobs, workers, desc, per_gpu, board):
     "Do the jobs that are not done, in parallel; record failures"
@@ -261,7 +255,7 @@ def _run_jobs(store, jobs, workers, desc, per_gpu, board):
     if not jobs: return
     for j in jobs: (store.folder(j.run)/"failed.json").unlink(missing_ok=True)
     n, places = _gpu_places(len(jobs), workers, per_gpu, torch.cuda.device_count() if per_gpu else 0)
-    parallel, whole = parallel_loop(n, max_nbytes=None), False # no memory maps: lesions travel with their job
+    parallel, whole = parallel_loop(n, max_nbytes=None), False # no memory maps
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(ended, store, jobs, desc, board), daemon=True)
     watch.start()
@@ -280,15 +274,15 @@ def run_experiments(
     experiments, # list of `Experiment`
     modes=PAPER_MODES, # some of `MODES`
     workers:int=1, # processes
-    keep_failed=False, # as rows; else an error at the end
+    keep_failed=False, # as rows; else they are an error
     per_gpu:int=0 # runs per GPU; 0 for `workers`
 ) -> pd.DataFrame: # one row per run: size, fold, seed, mode, metrics, reason
     "Train GANs and the modes that need none, then the modes with fakes"
     for m in modes: check_choice("modes", m, MODES)
-    if not experiments: raise ParameterError("No experiment: at least one size, fold and seed are needed.")
+    if not experiments: raise ParameterError("At least one size, fold and seed are needed.")
     left = [e for e in experiments if not all(store.done(e.run(m)) for m in modes)]
     networks = {e.config.classifier.network for e in left}
-    for network in networks & set(IMAGENET): imagenet_file(network) # a missing file stops before the GANs
+    for network in networks & set(IMAGENET): imagenet_file(network) # stop before the GANs
     board = lambda: describe_status(grid_status(store, experiments, modes), workers)
     for jobs, desc in zip(_study_jobs(experiments, modes), ("GANs and real patches", "with fakes")):
         _run_jobs(store, jobs, workers, desc, per_gpu, board if len(experiments) > 1 else None)
@@ -300,7 +294,7 @@ def experiment_table(
     experiments, # list of `Experiment`
     modes=PAPER_MODES, # some of `MODES`
     keep_failed=False # as for `run_experiments`
-) -> pd.DataFrame: # as from `run_experiments`
+) -> pd.DataFrame: # one row per run
     "The results that are in the store"
     rows, reasons = [], []
     for e in experiments:

@@ -8,20 +8,21 @@ __all__ = ['NEEDED', 'find_notebooks', 'numbered_notebooks', 'ExecutedNotebook',
 # %% ../nbs/05b_notebooks.ipynb #ccef778c
 import re, time
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from .core import fingerprint, ParameterError, Progress, provenance, read_json, Run, RunStore
+from mammogan.core import (
+    fingerprint, library_folder, ParameterError, Progress, provenance, read_json, Run,
+    RunStore)
 
 # %% ../nbs/05b_notebooks.ipynb #47e9886a
 NEEDED = ["01_dataset", "02_dcgan", "03_evaluation", "04_augmentation", "05_figures"]
 
 # %% ../nbs/05b_notebooks.ipynb #ef3eb189
 def find_notebooks(
-    nbs="" # a folder; empty to look next to the library
+    nbs="" # empty for that next to the library
 ) -> Path:
     "The folder of the numbered notebooks"
-    folder = Path(nbs).expanduser() if nbs else Path(find_spec("mammogan").origin).parent.parent/"nbs"
+    folder = Path(nbs).expanduser() if nbs else library_folder().parent/"nbs"
     missing = [n for n in NEEDED if not (folder/f"{n}.ipynb").is_file()]
     if not missing: return folder
     raise ParameterError(f"nbs={str(folder)!r} does not hold {missing[0]}.ipynb. Clone "
@@ -37,7 +38,7 @@ def _parameter_names(path):
 # %% ../nbs/05b_notebooks.ipynb #353b464d
 def numbered_notebooks(
     folder:Path, # where the notebooks are
-    only:str="" # beginnings of names: "01 04_augmentation"; empty for chapters 01 to 05, or `all`
+    only:str="" # beginnings of names, or `all`; empty for chapters 01 to 05
 ) -> list: # paths, in order
     "The notebooks that a reproduction executes"
     there = [p for p in sorted(folder.glob("[0-9]*_*.ipynb")) if p.stem != "06_reproduce" and _parameter_names(p)]
@@ -51,7 +52,6 @@ def numbered_notebooks(
 
 # %% ../nbs/05b_notebooks.ipynb #47ef0a02
 def _own_parameters(path, parameters):
-    "Those parameters of a reproduction that a notebook takes"
     if Path(path).stem.startswith("04a_") and parameters.get("folds", 1) == 1:
         parameters = dict(parameters, folds=3, size=min(100, parameters.get("size", 100)))
     takes = _parameter_names(path)
@@ -60,20 +60,19 @@ def _own_parameters(path, parameters):
 # %% ../nbs/05b_notebooks.ipynb #abf30ef8
 @dataclass(frozen=True)
 class ExecutedNotebook(Run):
-    "Everything that determines the outcome of a notebook"
+    "Everything that determines a notebook's outcome"
     stage = "notebook"
     notebook:str # its name
     cells:str # a hash of its cells' sources
-    parameters:dict # those that it takes and that matter
+    parameters:dict # those that matter
     data:str # the patches' fingerprint
-    library:str # a hash of sources and packages' versions
+    library:str # a hash of sources and versions
     commit:str
 
 # %% ../nbs/05b_notebooks.ipynb #e33141e8
-_UNRELATED = ("runs", "out", "workers", "nbs") # parameters that do not change a result
+_UNRELATED = ("runs", "out", "workers", "nbs") # do not change a result
 
 def _executed_notebook(path, parameters, data, made_by):
-    "A notebook's identity; `made_by` comes from `provenance`"
     cells = fingerprint([c["source"] for c in read_json(path)["cells"]])
     mine = {k: v for k, v in _own_parameters(path, parameters).items() if k not in _UNRELATED}
     library = fingerprint(made_by["source"], made_by["packages"], made_by["python"])
@@ -81,7 +80,7 @@ def _executed_notebook(path, parameters, data, made_by):
 
 # %% ../nbs/05b_notebooks.ipynb #084fd844
 def _register_engine(bar):
-    "The name of a papermill engine that counts cells and can be stopped"
+    "An engine of papermill's that counts cells and can be stopped"
     import asyncio
     from nbclient.util import ensure_async, run_sync
     from papermill.clientwrap import PapermillNotebookClient
@@ -119,8 +118,8 @@ def _register_engine(bar):
 def execute(
     path:Path, # the notebook
     out:Path, # where its executed copy goes
-    parameters:dict, # those it does not have are left out
-    bar # a progress bar that counts cells
+    parameters:dict, # it takes those that it has
+    bar # a progress bar of cells
 ) -> dict: # seconds
     "Execute one notebook through papermill"
     import papermill
@@ -137,7 +136,7 @@ def cell_count(
     path # of a notebook
 ) -> int:
     "How many cells papermill executes"
-    return len(read_json(path)["cells"])+1 # papermill adds one with the parameters
+    return len(read_json(path)["cells"])+1 # one with the parameters
 
 # %% ../nbs/05b_notebooks.ipynb #8836a8dc
 def execute_all(
@@ -145,7 +144,7 @@ def execute_all(
     store:RunStore, # where they are kept
     given:dict, # parameters
     data:str # the patches' fingerprint
-) -> dict: # seconds, by the folder of each executed notebook
+) -> dict: # folder -> seconds
     "Execute notebooks, or find them"
     made_by, done, seen = provenance(), {}, 0
     total = sum(map(cell_count, paths))
@@ -158,5 +157,5 @@ def execute_all(
             folder = store.get(run, _make)
             done[folder] = store.metrics(run)["seconds"]
             seen += cell_count(p)
-            bar.update(seen-bar.n) # a notebook that was found counts too
+            bar.update(seen-bar.n) # if it was found
     return done

@@ -27,7 +27,7 @@ _PUBLISHED_COUNTS = {
     "masses with calcification": 236, "normal patches": 147_951}
 
 def _dataset_table(ps):
-    "How many patches there are, and how many the paper had"
+    "Our counts and the paper's"
     lesions = ps.positives.rows
     both = lesions.mass & lesions.calcification
     alone = ~(lesions.asymmetry | lesions.distortion)
@@ -39,7 +39,6 @@ def _dataset_table(ps):
 
 # %% ../nbs/05a_report.ipynb #da5750af
 def _scores_table(table):
-    "F1 and AUC with their intervals and the published means"
     named = lambda n: summary(table, n).rename(columns=dict(low=f"{n}_low", high=f"{n}_high"))
     found = named("f1").merge(named("auc"), on=["size", "mode", "runs"])
     for published, name in ((PUBLISHED_F1, "f1"), (PUBLISHED_AUC, "auc")):
@@ -63,7 +62,7 @@ def paper_tables(
 # %% ../nbs/05a_report.ipynb #8bf6a91d
 def write_tables(
     tables:dict, # a table by name
-    folder # where the files go
+    folder # of the files
 ) -> list: # their paths
     "Write tables as `table-NAME.csv`"
     paths = [Path(folder)/f"table-{name}.csv" for name in tables]
@@ -77,7 +76,6 @@ CAPTIONS, TABLE_CAPTIONS, _PHANTOMS = (_TEXTS[k] for k in ("figures", "tables", 
 
 # %% ../nbs/05a_report.ipynb #374cc600
 def _figure_html(folder, name):
-    "A figure with its caption and its facts"
     caption, alternative = map(html.escape, CAPTIONS[name])
     facts = html.escape(read_json(Path(folder)/f"{name}.json")["footnote"])
     picture = base64.b64encode((Path(folder)/f"{name}.png").read_bytes()).decode()
@@ -86,7 +84,6 @@ def _figure_html(folder, name):
 
 # %% ../nbs/05a_report.ipynb #e4b96c6c
 def _table_html(name, table):
-    "A table with its caption, to four digits"
     body = table.to_html(index=False, border=0, na_rep="–", float_format="{:.4f}".format)
     words = html.escape(TABLE_CAPTIONS[name])
     caption = f"<caption><b>{name.capitalize()}.</b> {words} <small>table-{name}.csv</small></caption>"
@@ -94,11 +91,11 @@ def _table_html(name, table):
 
 # %% ../nbs/05a_report.ipynb #a129f6d6
 def report(
-    folder, # where figures are, and where the page goes
+    folder, # of the figures and the page
     tables:dict, # a table by name
-    facts:dict # under the title: data, preset, seed, commit
+    facts:dict # data, preset, seed, commit
 ) -> Path: # report.html
-    "Write one page with the figures and the tables"
+    "Write a page with figures and tables"
     parts = dict(facts=html.escape(", ".join(f"{k} {v}" for k, v in facts.items())),
                  warning=_PHANTOMS if facts.get("data") == "phantom" else "",
                  figures="\n".join(_figure_html(folder, name) for name in CAPTIONS),
@@ -109,7 +106,7 @@ def report(
 
 # %% ../nbs/05a_report.ipynb #33e2c8ff
 def front_picture(
-    notebook, # the executed notebook of the six figures
+    notebook, # executed, with the six figures
     out="" # a PNG file to write
 ) -> Image.Image:
     "Figure 4 above Figure 5"
@@ -125,15 +122,15 @@ def front_picture(
 
 # %% ../nbs/05a_report.ipynb #4874c785
 def output_hashes(
-    folder # with figures, tables and a page
+    folder # of a paper
 ) -> dict: # SHA-256 by file name
-    "The hash of every figure, table and page in a folder"
+    "The hash of each figure, table and page"
     paths = [p for pattern in ("figure-*.*", "table-*.csv", "report.html") for p in Path(folder).glob(pattern)]
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(paths)}
 
 # %% ../nbs/05a_report.ipynb #2c3a0bc1
 def _content_without_commit(folder, name):
-    "What an output shows, without the commit that it states"
+    "An output without its commit"
     path = Path(folder)/name
     if path.suffix == ".json":
         facts = read_json(path)
@@ -149,8 +146,8 @@ def _commits(folder): return {read_json(p)["caption"].get("commit") for p in Pat
 SAME, BUT_COMMIT = "same", "same but for the commit"
 
 def compare_outputs(
-    folder, # a paper's outputs
-    again # those of the same paper, made again
+    folder, # of a paper's outputs
+    again # of the same, made again
 ) -> pd.DataFrame: # output; `SAME`, `BUT_COMMIT`, `differs` or `only in` one
     "Which outputs of two runs differ"
     first, second = output_hashes(folder), output_hashes(again)

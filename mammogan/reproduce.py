@@ -27,7 +27,7 @@ from .sources import open_patches, SOURCES
 # %% ../nbs/06_reproduce.ipynb #d4cc0ff8
 @dataclass
 class Settings:
-    "What the paper is made from; `mammogan_reproduce --help` explains each"
+    "The options of `mammogan_reproduce`; its `--help` explains them"
     preset:str = "demo"
     source:str = "phantom"
     data:str = ""
@@ -49,7 +49,6 @@ class Settings:
 
 # %% ../nbs/06_reproduce.ipynb #08942c93
 def _paper_folder(store, settings):
-    "The store's folder for a paper"
     usual, given = Settings(settings.preset), asdict(settings)
     other = [k+"-".join(str(given[k]).replace(",", " ").split())
              for k in ("seed", "size", "sizes", "folds", "seeds") if given[k] != getattr(usual, k)]
@@ -57,7 +56,7 @@ def _paper_folder(store, settings):
 
 # %% ../nbs/06_reproduce.ipynb #b138a586
 def _collect(out, folders, tables):
-    "Copy notebooks and figures into `out`, and write tables and page"
+    "Copy notebooks and figures, and write tables and page"
     for folder in folders:
         for p in [*folder.glob("*.ipynb"), *folder.glob("figure-*.*")]:
             place = out/"notebooks" if p.suffix == ".ipynb" else out
@@ -85,11 +84,11 @@ def reproduce(
     settings:Settings, # what the paper is made from
     runs="", # the run store
     out="", # the paper's folder; empty for the store's
-    nbs="", # the notebooks; empty to look next to the library
+    nbs="", # the notebooks' folder, see `find_notebooks`
     notebooks:str="", # some of them, see `numbered_notebooks`
-    executed="" # a store for executed notebooks alone
+    executed="" # another store for notebooks
 ) -> dict: # `out`, `figures`, `tables`, `seconds`
-    "Execute the chapters, and collect their results in `out`"
+    "Execute the chapters and collect their results"
     s, given, store = settings, asdict(settings), RunStore(runs)
     paths = numbered_notebooks(find_notebooks(nbs), notebooks)
     out = Path(out).expanduser().absolute() if out else _paper_folder(store, s)
@@ -109,14 +108,14 @@ def reproduce(
 def check_reproduction(
     first:dict, # from `reproduce`
     settings:Settings, # what it was given
-    stored:bool=False, # whether to only execute again
+    stored:bool=False, # only execute again
     **places # further parameters of `reproduce`
 ) -> dict: # `first`, `compared` and `differ`
     "Make the paper again and compare its outputs"
     out = Path(first["out"])
     again = out.with_name(f"{out.name}-again")
     work = again/"work"
-    for p in again.glob("*.*"): p.unlink() # outputs of an older check
+    for p in again.glob("*.*"): p.unlink() # of an older check
     places["out"] = again
     if stored: reproduce(settings, **dict(places, executed=work/"runs"))
     else:
@@ -125,8 +124,8 @@ def check_reproduction(
     compared = compare_outputs(out, again)
     before, after = (read_json(folder/"provenance.json") for folder in (out, again))
     if any(before[k] != after[k] for k in ("commit", "source")):
-        print(f"The sources changed during the check, from {before['commit']} to {after['commit']}. "
-              "Figures are compared without their commit.", file=sys.stderr)
+        print(f"The sources changed from {before['commit']} to {after['commit']}: "
+              "figures are compared without their commit.", file=sys.stderr)
     results = dict(zip(compared.output, compared.result))
     write_json(out/"check.json", dict(kind="from the store" if stored else "from nothing", outputs=results))
     return dict(first, compared=len(results), differ=[n for n, r in results.items() if r not in (SAME, BUT_COMMIT)])

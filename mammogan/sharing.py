@@ -11,7 +11,6 @@ __all__ = ['FORMATS', 'PUBLIC', 'WRAPPERS', 'card_numbers', 'template', 'short_n
 # %% ../nbs/02h_sharing.ipynb #e326cd43
 import hashlib, inspect, io, json, shutil
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,8 @@ from PIL import Image
 
 from .conditions import describe_limits
 from .core import (
-    check_choice, check_number, fingerprint, how_many, new_folder, ParameterError,
-    provenance, read_json, seed_for, seeded_rng, write_json)
+    check_choice, check_number, fingerprint, how_many, library_folder, new_folder,
+    ParameterError, provenance, read_json, seed_for, seeded_rng, write_json)
 from .dcgan import Generator, load_generator, sample
 from .distances import (
     Comparison, frechet, kernel_distance, Sample, spectral, spectral_numbers)
@@ -39,11 +38,11 @@ from .wavelets import HAAR, haar, HaarWhitening, inverse_haar, mixed
 
 # %% ../nbs/02h_sharing.ipynb #d40de0b5
 def card_numbers(
-    G:Generator, # the generator to measure
+    G:Generator, # to measure
     real:np.ndarray, # (N,128,128) uint8 real patches
-    patients, # (N,) their patients
-    seed:int=0, # of sampling and halving
-    repeats:int=10 # halvings of the real patches
+    patients, # (N,) of these patches
+    seed:int=0, # of both draws
+    repeats:int=10 # halvings of real patches
 ) -> pd.DataFrame: # one row per measure
     "The measures of a model card, each with its floor"
     fake, own = sample(G, len(real), seed), TEXTURE(real)
@@ -56,13 +55,11 @@ def card_numbers(
     return pd.concat(parts).rename(names).rename_axis("measure").reset_index()
 
 # %% ../nbs/02h_sharing.ipynb #542f95e5
-def _library(): return Path(find_spec("mammogan").origin).parent
-
 def template(
     name:str # of a file in `templates`
 ): # text, or what a JSON file holds
-    "A text of the library"
-    text = (_library()/"templates"/name).read_text(encoding="utf-8")
+    "A template of the library"
+    text = (library_folder()/"templates"/name).read_text(encoding="utf-8")
     return json.loads(text) if name.endswith(".json") else text
 
 # %% ../nbs/02h_sharing.ipynb #8c2e4101
@@ -74,7 +71,6 @@ def short_number(
     return f"{v:.4g}" if isinstance(v, float) else str(v)
 
 def _markdown_table(table):
-    "A table in Markdown"
     words = table.astype(object).map(short_number)
     rows = [words.columns, ["---"]*words.shape[1], *words.values]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -90,7 +86,6 @@ def unjudged(
 
 # %% ../nbs/02h_sharing.ipynb #8c2e41f0
 def _describe_numbers(table):
-    "Each measure next to its floor, in Markdown"
     if table is None or table.empty: return "Not measured."
     names = template("card.json")["columns"]
     shown = table[[c for c in names if c in table]].rename(columns=names)
@@ -98,7 +93,6 @@ def _describe_numbers(table):
 
 # %% ../nbs/02h_sharing.ipynb #e7d94e02
 def _describe_comparison(table):
-    "Which lesions the fakes were compared with"
     if table is None or "against" not in table: return ""
     words = template("card.json")
     learned = words["learned"] if set(table.against) == {"training lesions"} else ""
@@ -107,7 +101,6 @@ def _describe_comparison(table):
 
 # %% ../nbs/02h_sharing.ipynb #080ff8f5
 def _class_shares(kinds):
-    "The share of training lesions in each class"
     classes = dict.fromkeys(c for k in kinds for c in k.split())
     return {c: sum(share for k, share in kinds.items() if c in k.split()) for c in classes}
 
@@ -123,7 +116,6 @@ def _example_kind(kinds):
 
 # %% ../nbs/02h_sharing.ipynb #8c2e41f1
 def _describe_kinds(name, kinds, limits):
-    "The conditions of a generator, in Markdown"
     if not kinds: return ""
     columns, words = {}, _example_kind(kinds).split()[:2]
     for c, share in _class_shares(kinds).items():
@@ -141,8 +133,8 @@ def _describe_kinds(name, kinds, limits):
 def _listed(facts): return ", ".join(f"{k} {v}" for k, v in facts.items())
 
 def model_card(
-    config:dict, # content of config.json
-    table=None # measures with floors, or None
+    config:dict, # from config.json
+    table=None # from `card_numbers`
 ) -> str:
     "The card of a generator, in Markdown"
     data, kinds = config["data"], config["generator"].get("kinds", {})
@@ -170,7 +162,6 @@ def _preset_of(config):
 
 # %% ../nbs/02h_sharing.ipynb #8c2e41f4
 def _data_facts(ps, about, data_licence="", data_name=""):
-    "What a card says about its data"
     info = ps.info if ps else dict(archive="an unnamed archive", fingerprint="not kept")
     lesions = len(ps.positives) if ps else about.get("trained_on", 0)
     return dict(archive=data_name or info["archive"], phantoms="phantom" in info["archive"].lower(),
@@ -181,7 +172,7 @@ def _data_facts(ps, about, data_licence="", data_name=""):
 def half_precision(
     state:dict # name -> tensor
 ) -> dict:
-    "Convolutions and linear layers in float16, the rest in float32"
+    "Weights of convolutions and linear layers in float16"
     large = {k for k, v in state.items() if v.ndim in (2, 4) and k.endswith("weight")}
     made = {k: v.half() if k in large else v for k, v in state.items()}
     broken = [k for k, v in made.items() if v.is_floating_point() and not v.isfinite().all()]
@@ -192,14 +183,14 @@ def half_precision(
 def give_away(
     trained, # the folder of a training
     out, # the folder to write
-    ps=None, # the `PatchSet` that it learned from
+    ps=None, # the training `PatchSet`
     table=None, # from `card_numbers`
     licence="", # of the weights, such as `cc-by-4.0`
-    half:bool=False, # whether to save space
+    half:bool=False, # see `half_precision`
     real=None, # (16,128,128) uint8 to include
     **data # `data_licence` and `data_name`, for the card
 ) -> Path:
-    "Write a folder with a generator, its settings and a model card"
+    "Write a generator, its settings and its model card"
     trained, out = Path(trained), Path(out)
     if out.exists(): raise ParameterError(f"{out} is there already: give another folder.")
     G, about = load_generator(trained), read_json(trained/"generator.json")
@@ -232,9 +223,9 @@ def synthetic_dicom(
     patch:np.ndarray, # (S,S) uint8
     source:str, # `weights_hash` of the generator
     seed:int, # of the draw
-    number:int # of the patch in the draw, from 0
+    number:int # of the patch, from 0
 ): # a `pydicom` dataset
-    "A Secondary Capture image that cannot be mistaken for a patient's"
+    "A Secondary Capture image, marked as synthetic"
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid, SecondaryCaptureImageStorage
     uid = lambda *what: generate_uid(entropy_srcs=["mammogan", source, str(seed), *what])
@@ -254,7 +245,6 @@ def synthetic_dicom(
 FORMATS = dict(png=".png", npy=".npy", dicom=".dcm") # and the endings of their files
 
 def _content(patch, format, *source):
-    "The content of a patch's file"
     with io.BytesIO() as f:
         if format == "npy": np.save(f, patch)
         elif format == "png": Image.fromarray(patch).save(f, "PNG")
@@ -268,7 +258,7 @@ def write_patches(
     seed:int, # of the draw
     out, # the folder to write
     format="png", # one of `FORMATS`
-    kind="" # of lesion, for a conditional generator
+    kind="" # of lesion, if conditional
 ) -> list: # the files
     "Write patches of a generator as files"
     check_choice("format", format, FORMATS)
@@ -284,7 +274,6 @@ def write_patches(
 
 # %% ../nbs/02h_sharing.ipynb #5e0d2b02
 def _check_place(out, files):
-    "Refuse a folder that holds other pictures"
     endings = ENDINGS | set(FORMATS.values())
     there = [p for p in sorted(out.glob("*")) if p.suffix.lower() in endings]
     same = lambda p: p.name in files and files[p.name]().startswith(p.read_bytes())
@@ -299,7 +288,6 @@ _PARTS = (
     matching_kinds, drawn_kinds, sample)
 
 def _package_source(name, commit):
-    "The network, `sample`, and medigan's `generate`"
     parts = "\n\n".join(inspect.getsource(o) for o in _PARTS)
     return template("medigan.py.txt").format(
         name=name, commit=commit, haar=HAAR.tolist(), grain=GRAIN, parts=parts)
@@ -307,8 +295,7 @@ def _package_source(name, commit):
 # %% ../nbs/02h_sharing.ipynb #8a7c9ca3
 PUBLIC = ("cbis-ddsm", "inbreast", "mini-mias", "vindr-mammo")
 
-def _medigan_metadata(config, table=None):
-    "What medigan's registry asks about a model"
+def _medigan_metadata(config, table):
     data, day = config["data"], config["provenance"]["time"][:10]
     made = template("medigan.json")
     execution, selection, description = made.values()
@@ -334,8 +321,8 @@ def medigan_package(
     "Write a package that medigan runs, and OUT.zip"
     given, out = Path(given), Path(out)
     if not out.name.isidentifier():
-        raise ParameterError(f"{out.name!r} cannot be the name of a package: "
-                             "use letters, digits and underscores.")
+        raise ParameterError(
+            f"{out.name!r} cannot be the name of a package: use letters, digits and underscores.")
     config, numbers = dict(read_json(given/"config.json"), name=out.name), given/"numbers.csv"
     table = pd.read_csv(numbers) if numbers.is_file() else None
     source = _package_source(out.name, config["provenance"]["commit"])
@@ -349,13 +336,12 @@ def medigan_package(
     return out
 
 # %% ../nbs/02h_sharing.ipynb #5e0d2b01
-WRAPPERS = ( # names of a generator's state; averages first
+WRAPPERS = ( # of a generator's state; averages first
     "g_ema", "G_ema", "ema", "netG_state_dict", "netG", "generator_state_dict", "generator",
     "G_state_dict", "G", "model_state_dict", "model", "state_dict")
 
 # %% ../nbs/02h_sharing.ipynb #8c2e4105
 def _unwrapped(state, path):
-    "The state of a generator, out of what was saved"
     held = type(state).__name__
     if isinstance(state, dict) and state:
         if all(map(torch.is_tensor, state.values())): return state
@@ -372,10 +358,10 @@ def _tensors(state): return [(k, v) for k, v in state.items() if not k.endswith(
 def load_published(
     path # a .pth or .pt file
 ) -> Generator:
-    "A generator from a state that another program saved"
+    "A generator from another program's state"
     try: state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
-        raise ValueError(f"{path} cannot be read as a state of PyTorch without running code from it "
+        raise ValueError(f"{path} cannot be read without running code from it "
                          f"({type(e).__name__}). Save a state_dict with torch.save.") from e
     theirs = _tensors(check_finite(_unwrapped(state, path), path))
     name, first = theirs[0]
@@ -394,8 +380,8 @@ def load_published(
 
 # %% ../nbs/02h_sharing.ipynb #4dc0c78b
 def generators_folder() -> Path:
-    "Where the library keeps its generators"
-    return _library()/"generators"
+    "Where the generators are"
+    return library_folder()/"generators"
 
 def named_generators() -> dict: # name -> folder
     "The generators of this version"
@@ -403,13 +389,13 @@ def named_generators() -> dict: # name -> folder
     return {f.parent.name: f.parent for f in weights}
 
 def list_generators() -> str:
-    "A sentence that names these generators"
+    "A sentence that names them"
     if names := ", ".join(named_generators()): return f"With this version come: {names}."
     return "No generator comes with this version."
 
 # %% ../nbs/02h_sharing.ipynb #8c2e4107
 def open_generator(
-    generator # a name, a folder, or a published state (.pth)
+    generator # a name, a folder, or a .pth file
 ) -> Generator:
     "A generator, ready to be sampled"
     folder, named = Path(generator), named_generators().get(str(generator))
@@ -424,19 +410,18 @@ def real_and_fake(
     generator, # a name, or a folder with real patches
     seed:int=0 # of the fakes
 ) -> dict: # title -> (16,128,128) uint8
-    "Fakes of a generator, and the real patches that came with it"
+    "Fakes, and the real patches that came with the generator"
     folder = named_generators().get(str(generator), Path(generator))
     if not (folder/"real.png").is_file():
         raise ParameterError(f"{generator} comes without real patches. {list_generators()}")
-    sheet = np.asarray(Image.open(folder/"real.png")).reshape(4, 128, 4, 128)
-    real = sheet.swapaxes(1, 2).reshape(16, 128, 128)
+    sheet = np.asarray(Image.open(folder/"real.png"))
+    real = sheet.reshape(4, 128, 4, 128).swapaxes(1, 2).reshape(16, 128, 128)
     name = read_json(folder/"config.json")["data"]["archive"].partition(" (")[0]
     fake = sample(open_generator(generator), 16, seed)
     return {"fake masses": fake, f"real masses ({name})": real}
 
 # %% ../nbs/02h_sharing.ipynb #cba2f0f1
 def _slerp(a, b, shares):
-    "Spherical linear interpolation of two noises"
     shares = np.asarray(shares, float)[:, None]
     angle = np.arccos(np.clip(a @ b/np.linalg.norm(a)/np.linalg.norm(b), -1, 1))
     if angle < 1e-6: z = a+shares*(b-a)
@@ -467,9 +452,9 @@ def write_film(
     patches:np.ndarray, # (T,S,S) uint8 in order
     path, # a .gif file
     rate:float=12, # patches per second
-    zoom:int=2 # screen pixels per pixel
+    zoom:int=2 # repeats of each pixel
 ) -> Path:
-    "Write patches as a film that repeats"
+    "Write patches as a looping film"
     frames = [Image.fromarray(np.kron(p, np.ones((zoom, zoom), np.uint8))) for p in patches]
     frames[0].save(path, save_all=True, append_images=frames[1:],
                    duration=round(1000/rate), loop=0)

@@ -34,7 +34,7 @@ def summary(
     table:pd.DataFrame, # one row per run
     metric:str="f1" # or `auc`
 ) -> pd.DataFrame: # by size and mode: the metric, low, high, runs
-    "Means over runs with their spread, or one run's interval over patients"
+    "Means and spread over runs, or one run and its interval"
     rows = []
     for (size, mode), g in _succeeded(table).groupby(["size", "mode"], sort=False):
         mean, sd = g[metric].mean(), g[metric].std()
@@ -62,12 +62,12 @@ def threshold_of(
     e:Experiment, # one experiment
     mode:str # one of its modes
 ) -> float:
-    "The score above which a run calls a patch a lesion"
+    "Scores above it are lesions"
     return store.metrics(e.run(mode)).get("threshold", e.config.classifier.threshold)
 
 # %% ../nbs/03c_study.ipynb #7679f616
 def _compared(store, made, table, mode, against):
-    "F1 of a mode minus that of `against` in runs of one size"
+    "F1 of a mode minus that of `against`, at one size"
     if len(made) == 1:
         scores, limits = zip(*[(_read_scores(store, made[0], m), threshold_of(store, made[0], m))
                                for m in (against, mode)])
@@ -85,7 +85,7 @@ def comparisons(
     made, # its experiments; empty for a kept table
     table:pd.DataFrame, # one row per run
     against="ORG" # the reference mode
-) -> pd.DataFrame: # one row per size and mode; `p_holm` is adjusted
+) -> pd.DataFrame: # one row per size and mode
     "Each mode's F1 minus that of the reference, by size"
     rows = []
     for k, here in _succeeded(table).groupby("size"):
@@ -102,8 +102,8 @@ def comparisons(
 def exchange(
     table:pd.DataFrame, # one row per run
     against="ORG" # whose learning curve
-) -> pd.DataFrame: # one row per size and mode: worth, low, high, says, runs
-    "How many real lesions each mode is worth; empty for fewer than two sizes"
+) -> pd.DataFrame: # by size and mode: worth, low, high, says, runs
+    "How many real lesions each mode is worth; empty for one size"
     table = _succeeded(table)
     sizes = table.groupby("mode")["size"].unique()
     if against not in sizes or table["size"].nunique() < 2: return pd.DataFrame()
@@ -122,18 +122,18 @@ def at_specificity(
     store:RunStore, # of runs
     made, # its experiments
     table:pd.DataFrame, # one row per run
-    specificity:float=.95 # share of normal patches called normal
+    specificity:float=.95 # of normal patches
 ) -> pd.DataFrame: # with a column such as `sensitivity_95`
-    "The table with the sensitivity of each run at a specificity"
+    "The table with sensitivities at a specificity"
     found = lambda e, m: sensitivity_at(_read_scores(store, e, m), specificity)
     column = f"sensitivity_{round(100*specificity)}"
     return table.assign(**{column: _by_run(store, made, table, found)})
 
 # %% ../nbs/03c_study.ipynb #bd092895
 def compare_published(
-    f1:pd.DataFrame # from `summary`: mode, size, f1, low, high
+    f1:pd.DataFrame # from `summary`
 ) -> pd.DataFrame: # with `published`, `difference`, `verdict`
-    "Our F1, the published one, and whether it is in our interval"
+    "Our F1 and the published one"
     theirs = PUBLISHED_F1.rename(columns=dict(f1="published"))
     both = f1.merge(theirs, on=["size", "mode"], how="left")
     cases = {"not published": both.published.isna(),
@@ -149,9 +149,9 @@ def stored_sizes(
     folds:int, # how many folds
     seeds, # one or more seeds
     modes, # names of modes
-    config # a `StudyConfig`
+    config # `StudyConfig`
 ) -> list:
-    "Sizes for which all runs of a study are in the store"
+    "Sizes for which the store has all runs"
     files, there = store.path.glob("mode/*/metrics.json"), []
     for k in sorted({read_json(p.parent/"config.json")["size"] for p in files}):
         try: made = experiments(ps, [k], folds, seeds, config)
@@ -166,7 +166,7 @@ def stored_study(
     folds:int=1, # how many folds
     seeds=(0,) # one or more seeds
 ) -> tuple: # experiments, and their table
-    "All sizes for which the store has the paper's four modes"
+    "Sizes for which the store has the paper's four modes"
     sizes = stored_sizes(store, e.ps, folds, seeds, PAPER_MODES, e.config)
     if not sizes: raise ParameterError(
         f"{store.path} holds no size with all four modes for {folds} folds and the seeds "
@@ -179,7 +179,7 @@ def study_title(
     data:str, # name of the archive
     preset:str, # `paper`, `demo` or `smoke`
     gan, # a `GANConfig`, or its settings
-    runs:str="" # how many folds and seeds
+    runs:str="" # its folds and seeds
 ) -> str:
     "The title of Figure 4"
     name = recipe_of(gan)
@@ -187,7 +187,7 @@ def study_title(
     return f"{data} ({preset}){', '*bool(runs)}{runs}; GAN: {recipe}"
 
 def _other_recipe(preset, gan):
-    "A list of the recipe for a file's name; empty for the preset's"
+    "The recipe for a file's name; empty for the preset's"
     name = recipe_of(gan)
     return [] if name == recipe_of(STUDIES[preset].gan) else [f"{name.replace(' ', '-')}-gan"]
 
@@ -221,10 +221,10 @@ def _each(made, *names):
 # %% ../nbs/03c_study.ipynb #0c3ca910
 def study_figures(
     preset:str, # `paper`, `demo` or `smoke`
-    made, # its experiments, in their order
+    made, # its experiments
     table:pd.DataFrame, # one row per run
-    shown:Experiment=None # the experiment of Figure 3; else the last
-) -> dict: # by name: a figure and its facts
+    shown:Experiment=None # in Figure 3; else the last
+) -> dict: # name -> figure and facts
     "Figures 3 and 4 of a study"
     e, ps = shown or made[-1], made[0].ps
     sizes, folds, seeds = _each(made, "size", "fold", "seed")
@@ -235,18 +235,18 @@ def study_figures(
                  positives="masses" if ps.positives.rows.mass.all() else "lesions of all kinds")
     runs = "one fold" if len(made) == len(sizes) else f"{len(folds)} folds x {len(seeds)} seeds"
     title = study_title(facts["data"], preset, e.config.gan, runs)
-    flow = figure_3(_flow_counts(e)) # notebooks show figures as they are made
+    flow = figure_3(_flow_counts(e))
     scores = figure_4(summary(table), PUBLISHED_F1, title, bars=interval_name(table))
     return {"figure-3": (flow, facts), "figure-4": (scores, facts)}
 
 # %% ../nbs/03c_study.ipynb #b00f1e09
 def save_study_figures(
     store:RunStore, # of runs
-    preset:str, # as for `study_figures`
-    made, # as for `study_figures`
-    table:pd.DataFrame, # as for `study_figures`
-    shown:Experiment=None # as for `study_figures`
-) -> list: # paths of SVG, PNG, PDF and JSON files
+    preset:str, # `paper`, `demo` or `smoke`
+    made, # its experiments
+    table:pd.DataFrame, # one row per run
+    shown:Experiment=None # in Figure 3; else the last
+) -> list: # of paths
     "Save Figures 3 and 4 of a study in the run store"
     folder, paths = figures_folder(store, preset, made[0]), []
     for name, (fig, facts) in study_figures(preset, made, table, shown).items():
@@ -257,7 +257,7 @@ def save_study_figures(
 def _provenance(store, run): return read_json(store.folder(run)/"provenance.json")
 
 def _grid_table(store, made, modes):
-    "The runs that are there or failed, with `sensitivity_95` and `seconds`"
+    "Runs that are there or failed"
     table = experiment_table(store, made, modes, True)
     if "f1" not in table: raise ParameterError(
         f"No run of this study is in {store.path}: run it first.")
@@ -288,9 +288,9 @@ def write_grid(
     preset:str, # `paper`, `demo` or `smoke`
     made, # experiments of a study
     modes=PAPER_MODES, # names of modes
-    folder="", # of the files; empty for the committed tables
-    name:str="" # of the files; empty for one by preset and recipe
-) -> tuple: # paths of the table and of its facts
+    folder="", # empty for the committed tables'
+    name:str="" # empty for one by preset and recipe
+) -> tuple: # paths of both
     "Write the table of a study and what made it"
     name = name or "-".join(["grid", preset, *_other_recipe(preset, made[0].config.gan)])
     table = _grid_table(store, made, modes)
@@ -309,7 +309,6 @@ def read_grid(
 
 # %% ../nbs/03c_study.ipynb #d47fdd2a
 def _describe_difference(r, adjusted):
-    "A sentence on a row of `comparisons`"
     if not np.isfinite(r.low):
         return f"With k = {r.size}, {r.mode} cannot be compared with {r.against}: {r.by}."
     numbers = f"difference {r.difference:+.3f}, 95 % interval {r.low:+.3f} to {r.high:+.3f}, {r.by}"
@@ -332,12 +331,10 @@ def verdict(
     if not n: parts.append("Nothing was compared: that needs ORG and another mode.")
     elif adjusted:
         clear, tested = (against.p_holm < .05).sum(), against.p_holm.notna().sum()
-        parts.append(f"After Holm's correction {clear} of {tested} differences "
-                     "are significant at 5 %.")
+        parts.append(f"After Holm's correction {clear} of {tested} differences are significant at 5 %.")
     if n > 1: parts.append("The intervals are not widened for the number of comparisons.")
     if n and not adjusted: parts.append(
-        "There was one run per mode: another fold or seed might differ "
-        "by more than the interval says.")
+        "There was one run per mode: another fold or seed might differ by more than the interval says.")
     if failed: parts.append(f"{failed} runs failed and are left out.")
     simulated = "These are simulated mammograms: nothing follows for real ones."
     other = "This holds for these patients and this split."

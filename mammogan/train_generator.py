@@ -45,8 +45,8 @@ def hold_out(
     "Hold out the lesions of some patients"
     known = len(lesions.patients) if all(lesions.patients) else 0
     if known < FEWEST_PATIENTS:
-        raise ParameterError(f"Lesions of {known} known patients are too few to hold some out: "
-                             f"{FEWEST_PATIENTS} are needed. With --all nothing is held out.")
+        raise ParameterError(f"Lesions of {known} known patients are too few to hold some out: it takes "
+                             f"{FEWEST_PATIENTS}. With --all nothing is held out.")
     held, = held_out(lesions.rows.patient, [share], seeded_rng(seed, "held out"))
     return lesions[~held], lesions[held]
 
@@ -69,9 +69,9 @@ MEASURES = dict(
 class Reference:
     "Real lesions to compare patches with"
     def __init__(self,
-        real:PatchSet, # lesions of held-out patients
+        real:PatchSet, # held-out lesions
         learn:np.ndarray, # (N,128,128) uint8 training patches
-        features=None # an `Extractor` of EfficientNet, or None
+        features=None # EfficientNet's `Extractor`, or None
     ):
         self.pixels, self.extractor = real.normalised(), features
         self.scale = TEXTURE(learn).std(0)+1e-9
@@ -83,7 +83,7 @@ class Reference:
     def measures(self,
         patches:np.ndarray # (N,128,128) uint8
     ) -> dict: # some of `MEASURES`
-        "Distances to the real ones, and the checkerboard index"
+        "Distances to them, and the checkerboard index"
         there = Sample(TEXTURE(patches)/self.scale)
         at, around = np.split(spectral_numbers(patches)[:, 1:], 2, axis=1)
         with few_threads(there.x.shape[1]):
@@ -115,7 +115,7 @@ def floor(self:Reference,
 
 # %% ../nbs/02k_train_generator.ipynb #88967ada
 class _StepTimer(Callback):
-    "Time whole cycles of the penalty, then end the training"
+    "Time whole cycles of the penalty"
     order = 90
     def __init__(self, clock, seconds, cycle):
         self.clock, self.seconds, self.cycle = clock, seconds, cycle
@@ -131,7 +131,7 @@ class _StepTimer(Callback):
 
 # %% ../nbs/02k_train_generator.ipynb #8c2f1889
 def _work_clock():
-    "Seconds: of work on a CPU, of the clock on a GPU"
+    "Seconds of work on a CPU, of time on a GPU"
     if train_device().type == "cpu": return time.process_time()
     torch.cuda.synchronize()
     return time.perf_counter()
@@ -163,12 +163,12 @@ class Pace(TrainedRun):
 # %% ../nbs/02k_train_generator.ipynb #8c2f1f7d
 def steps_in(
     minutes:float, # of one core, or of the GPU
-    store:RunStore, # the run store
+    store:RunStore, # of the runs
     pixels:np.ndarray, # (N,128,128) uint8
     config:GANConfig, # settings
     kinds=None # (N,C) classes, if any
 ) -> int:
-    "The number of training steps that some minutes allow"
+    "How many training steps some minutes allow"
     check_number("minutes", minutes, low=.001, whole=False)
     device = "cpu" if train_device().type == "cpu" else torch.cuda.get_device_name()
     run = Pace(replace(config, steps=0), len(pixels), device)
@@ -179,12 +179,12 @@ def steps_in(
 @dataclass
 class TrainedGenerator:
     "A generator, and what it learned from"
-    folder:Path # of the run: generator, log, samples
+    folder:Path # of the run
     config:GANConfig # settings
     seed:int # of the training
-    train:PatchSet # lesions that it learned from
+    train:PatchSet # training lesions
     held:PatchSet # held-out lesions, or None
-    conditions:Conditions # None without conditions
+    conditions:Conditions # or None
 
 # %% ../nbs/02k_train_generator.ipynb #69c962eb
 def budget(
@@ -204,20 +204,20 @@ def training_steps(
     config:GANConfig, # settings
     n:int # training patches
 ) -> int:
-    "The number of steps of a training, in whole epochs"
+    "How many steps a training takes, in whole epochs"
     return epochs_of(config, n)*max(1, n//min(config.batch, n))
 
 # %% ../nbs/02k_train_generator.ipynb #8a9ff070
 def train_generator(
-    store:RunStore, # the run store
-    ps:PatchSet, # whose lesions are learned
+    store:RunStore, # of the runs
+    ps:PatchSet, # with lesions
     config:GANConfig, # settings, without classes
     conditions:str="", # for `condition_classes`
     minutes:float=0, # of training, instead of steps
     seed:int=0, # of training and held-out patients
-    all_lesions:bool=False # whether to hold out nothing
+    all_lesions:bool=False # hold out nothing
 ) -> TrainedGenerator:
-    "Train a generator on the lesions of a set, or continue a training"
+    "Train a generator on a set's lesions, or continue"
     lesions = ps.positives
     train, held = (lesions, None) if all_lesions else hold_out(lesions, seed)
     count = lambda ps: f"{len(ps):,} lesions of {len(ps.patients):,} patients"
@@ -245,9 +245,9 @@ def measure_generator(
     fakes:int=500, # for the test for copies
     repeats:int=10, # halvings of the real lesions
     draws:int=200, # of the test's bootstrap
-    seed:int=0 # of the fakes and of both draws
+    seed:int=0 # of all draws
 ) -> pd.DataFrame: # one row per measure
-    "Distances with their floors, and whether the generator copies"
+    "Distances with floors, and the test for copies"
     G, held = load_generator(found.folder), found.held
     train, new = ((ps.normalised(), ps.rows.patient.values) if ps else () for ps in (found.train, held))
     against = "held-out lesions" if held else "training lesions"
@@ -271,7 +271,7 @@ def describe_numbers(
     "The table as text"
     columns = ["measure", "value", "floor", "ratio", "verdict", "against"]
     numbers = table[columns].astype(object).map(short_number).to_string(index=False)
-    small = "The distances are to lesions that the generator learned from, so they are too small."
+    small = "The distances are to training lesions, so they are too small."
     seen = [small] if set(table.against) == {"training lesions"} else []
     return "\n".join([numbers, *seen, *unjudged(table), f"Copies: {copy_test(table)}."])
 
@@ -280,7 +280,7 @@ def training_account(
     found:TrainedGenerator, # from `train_generator`
     table:pd.DataFrame # from `measure_generator`
 ) -> dict: # plain JSON
-    "What a training took and what came out"
+    "What a training took and gave"
     distances = table[table.patches.notna()]
     numbers = distances[["measure", "value", "floor", "ratio", "verdict"]].astype(object)
     numbers = numbers.map(lambda v: v if isinstance(v, str) else None if pd.isna(v) else round(float(v), 6))
@@ -297,7 +297,7 @@ def training_account(
 def check_gift(
     out # a folder
 ):
-    "Stop before a training whose generator could not be written"
+    "Refuse a folder that holds something else"
     if Path(out).exists() and not (Path(out)/"config.json").is_file():
         raise ParameterError(f"out={str(out)!r} is there already and holds no generator: give another folder.")
 
