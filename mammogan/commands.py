@@ -53,7 +53,7 @@ def mammogan_reproduce(
     seeds:int=1, # how many seeds, from `seed` on
     runs:str="", # the run store; empty for MAMMOGAN_RUNS
     out:str="", # the paper's folder; empty for one in the run store
-    workers:int=2, # processes; results do not depend on them
+    workers:int=0, # processes, which change no result; 0 for two, or one with `smoke`
     nbs:str="", # the notebooks' folder; empty for that next to the library
     notebooks:str="", # some of them, such as "01 02 04a"; `all`; empty for chapters 01 to 05
     check:store_true=False, # make it again from nothing, and name outputs that differ

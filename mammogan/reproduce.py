@@ -36,15 +36,16 @@ class Settings:
     sizes:str = ""
     folds:int = 1
     seeds:int = 1
-    workers:int = 2
+    workers:int = 0
 
     def __post_init__(self):
         check_choice("preset", self.preset, PRESETS)
         check_choice("source", self.source, [s for s in SOURCES if s != "patches"])
-        for name in ("size", "seed"): check_number(name, getattr(self, name), low=0)
-        for name in ("folds", "seeds", "workers"): check_number(name, getattr(self, name))
+        for name in ("size", "seed", "workers"): check_number(name, getattr(self, name), low=0)
+        for name in ("folds", "seeds"): check_number(name, getattr(self, name))
         first = numbers("sizes", self.sizes)[0] if self.sizes else SIZES[self.preset]
         self.size = self.size or first
+        self.workers = self.workers or (1 if self.preset == "smoke" else 2) # its runs are shorter than the start of a process
         if self.data: self.data = str(Path(self.data).expanduser().absolute())
 
 # %% ../nbs/06_reproduce.ipynb #08942c93
