@@ -398,7 +398,7 @@ def _count(archive, rows, rejected):
         early, lost = (int((t.what == name).sum()) for t in (archive.rejected, rejected))
         n = len(tables[name])+early
         counts |= {f"{name}s": n, f"{name}s_used": used, f"{name}s_rejected": lost}
-        assert n == used+lost, f"{name}s do not add up: {counts}"
+        if n != used+lost: raise RuntimeError(f"{name}s do not add up, which is a bug: {counts}")
     return counts | dict(normals=int((rows.label == 0).sum()), patients=rows.patient.nunique())
 
 # %% ../nbs/00h_patches.ipynb #9265d258
