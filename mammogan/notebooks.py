@@ -124,9 +124,14 @@ def execute(
     "Execute one notebook through papermill"
     import papermill
     start = time.time()
-    try: papermill.execute_notebook(
+    def _run(): papermill.execute_notebook(
         str(path), str(out), _own_parameters(path, parameters), engine_name=_register_engine(bar),
         kernel_name="python3", progress_bar=False, cwd=str(out.parent))
+    try:
+        try: _run()
+        except RuntimeError as e: # another kernel took one of its ports
+            if "Kernel died before replying" not in str(e): raise
+            _run()
     except papermill.PapermillExecutionError as e:
         raise ParameterError(f"{path.name} stopped: {e.evalue} Its cells up to there are in {out}.") from e
     return dict(seconds=round(time.time()-start, 1))

@@ -17,7 +17,11 @@ NOTEBOOK = REPO/"nbs"/"04_augmentation.ipynb"
 def papermill(folder, out, *parameters):
     "`papermill 04_augmentation.ipynb out -p ...` in a folder of its own"
     options = [o for p in parameters for o in ("-p", *p)]
-    return subprocess.run([sys.executable, "-m", "papermill", "--no-progress-bar", str(NOTEBOOK), out, "-k", "python3", *options], cwd=folder, capture_output=True, text=True)
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(NOTEBOOK), out, "-k", "python3", *options]
+    for _ in range(3):                                                              # kernels that start together may choose the same port
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        if "Kernel died before replying" not in done.stderr: break
+    return done
 
 
 def printed(notebook):
