@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from torch import nn
 
 from .core import check_choice, ParameterError, seed_for
@@ -203,6 +202,7 @@ def classification_metrics(
     threshold=.5 # scores above it are called lesions
 ) -> dict:
     "F1, AUC, average precision, sensitivity and specificity"
+    from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
     labels, scores = np.asarray(labels).astype(int), np.asarray(scores)
     if bad := (~np.isfinite(scores)).sum():
         raise ValueError(f"{bad} of {len(scores)} scores are not numbers: the training diverged.")

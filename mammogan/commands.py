@@ -12,7 +12,6 @@ import argparse, functools, inspect, json, sys, time
 from fastcore.script import call_parse, Param, store_true
 
 from .core import check_number, ParameterError, RunStore, stoppable, Stopped
-from .measures import describe_evaluation, write_evaluation
 
 # %% ../nbs/06a_commands.ipynb #aff6926e
 def command(
@@ -266,6 +265,7 @@ def mammogan_evaluate(
     "Compare fakes with real patches. Example: mammogan_evaluate --real patches --fake fakes --json"
     from mammogan.evaluation import evaluate
     from mammogan.features import extractors_for
+    from mammogan.measures import describe_evaluation, write_evaluation
     from mammogan.pictures import open_pictures
     for name, value in dict(real=real, fake=fake).items():
         if not value: raise ParameterError(f"{name} is empty: give a folder or a .npy file.")

@@ -355,6 +355,9 @@ class Progress(tqdm):
             self.display(f"{name}: {what} in {self.format_interval(took)}")
         super().close()
 
+# %% ../nbs/00_core.ipynb #5e7f0a11
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # %% ../nbs/00_core.ipynb #5e0d1c02
 def end_with_parent(
     parent:int # the parent's process ID

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")     # before torch is loaded, which a test may import before the library
 REPO = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((REPO/"nbs").glob("*.ipynb"))
 

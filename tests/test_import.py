@@ -23,8 +23,8 @@ def imported(source):
         if isinstance(node, ast.ImportFrom): yield (node.module or "").split(".")[0]
 
 
-@pytest.mark.parametrize("module", ["mammogan", "mammogan.core", "mammogan.sources"])
-def test_importing_the_package_or_its_data_side_pulls_in_neither_torch_nor_fastai(module):
+@pytest.mark.parametrize("module", ["mammogan", "mammogan.core", "mammogan.sources", "mammogan.commands"])
+def test_importing_the_package_its_data_side_or_its_commands_pulls_in_neither_torch_nor_fastai(module):
     code = f"import sys, {module}; print([m for m in ('torch', 'fastai', 'nbdev') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
