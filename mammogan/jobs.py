@@ -249,22 +249,20 @@ def _after_kill(parallel, store, jobs, wait, places):
 # %% ../nbs/02c_jobs.ipynb #bf360d57
 warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
 
-def _run_jobs(store, jobs, workers, desc, per_gpu, board):
-    "Do the jobs that are not done, in parallel; record failures"
+def _run_jobs(store, jobs, workers, desc, per_gpu, board, loops):
+    "Do the jobs that are not done, in a loop noted in `loops`; record failures"
     jobs = [j for j in jobs if not store.done(j.run)]
     if not jobs: return
     for j in jobs: (store.folder(j.run)/"failed.json").unlink(missing_ok=True)
     n, places = _gpu_places(len(jobs), workers, per_gpu, torch.cuda.device_count() if per_gpu else 0)
-    parallel, whole = parallel_loop(n, max_nbytes=None), False # no memory maps
+    loops.append(parallel := parallel_loop(n, max_nbytes=None)) # no memory maps
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(ended, store, jobs, desc, board), daemon=True)
     watch.start()
     try:
         deferred = _loop(parallel, store, jobs, False, places)
         _loop(parallel, store, deferred, True, places)
-        whole = True
     finally:
-        dismiss_workers(parallel, at_once=not whole)
         ended.set()
         watch.join()
 
@@ -284,8 +282,14 @@ def run_experiments(
     networks = {e.config.classifier.network for e in left}
     for network in networks & set(IMAGENET): imagenet_file(network) # stop before the GANs
     board = lambda: describe_status(grid_status(store, experiments, modes), workers)
-    for jobs, desc in zip(_study_jobs(experiments, modes), ("GANs and real patches", "with fakes")):
-        _run_jobs(store, jobs, workers, desc, per_gpu, board if len(experiments) > 1 else None)
+    if len(experiments) == 1: board = None
+    loops, whole = [], False # workers of the first loop do the second
+    try:
+        for jobs, desc in zip(_study_jobs(experiments, modes), ("GANs and real patches", "with fakes")):
+            _run_jobs(store, jobs, workers, desc, per_gpu, board, loops)
+        whole = True
+    finally:
+        for parallel in loops: dismiss_workers(parallel, at_once=not whole)
     return experiment_table(store, experiments, modes, keep_failed)
 
 # %% ../nbs/02c_jobs.ipynb #a207091e
