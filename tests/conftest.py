@@ -7,14 +7,18 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")     # before torch is loaded, which a test may import before the library
 REPO = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((REPO/"nbs").glob("*.ipynb"))
+LONG = ["reproduce", "papermill", "study", "stopped", "metrics", "kill", "train", "commands", "docs", "sharing"]    # modules, the longest first
 
 
 def pytest_configure(config):
+    config.option.loadscopereorder = False                                # pytest-xdist would begin with the modules of most tests
     for warning in ("ignore:.*torch.jit.script", "ignore:The 'mode.chained_assignment'"): config.addinivalue_line("filterwarnings", warning)    # fastai's imports
 
 
 def pytest_collection_modifyitems(items):
-    "A test that waits for ever ends after a quarter of an hour, with the stacks of all its threads"
+    "Long modules begin first, so that none is left alone at the end; a test that waits for ever ends after a quarter of an hour, with the stacks of all its threads"
+    places = {f"test_{name}": i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
     for item in items: item.add_marker(pytest.mark.timeout(900))
 
 

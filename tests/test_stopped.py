@@ -12,15 +12,16 @@ ENDLESS = """
 import os
 from pathlib import Path
 from mammogan.core import pmap
-def endless(folder):
+def endless(folder, until=0):
     (Path(folder)/f"{os.getpid()}.at-work").touch()
-    while True: pass
+    while not until or len(list(Path(folder).glob("*.at-work"))) < until: pass
 """
 COMMAND = ENDLESS + """
 import sys
+from functools import partial
 from mammogan.commands import command
 @command
-def never(): pmap(endless, [sys.argv[1]]*2, workers=3)      # two at work, and one that waits
+def never(): pmap(partial(endless, sys.argv[1]), [0, 0, 3], workers=3)      # two at work, and one that waits when all three are there
 never()
 """
 
@@ -80,13 +81,13 @@ def check_sentence(stop, name, status, said):
 
 @by(*STATUS)
 def test_workers_end_with_their_parent_whatever_ends_it(stop, tmp_path):
-    running, others = begin([sys.executable, "-c", COMMAND, tmp_path], tmp_path, "*.at-work", 2)
+    running, others = begin([sys.executable, "-c", COMMAND, tmp_path], tmp_path, "*.at-work", 3)
     check_sentence(stop, "never", *ended(running, others, stop))
 
 
 @by(signal.SIGTERM, signal.SIGINT)
 def test_a_signal_to_all_of_them_as_a_terminal_and_systemd_send_it(stop, tmp_path):
-    running, others = begin([sys.executable, "-c", COMMAND, tmp_path], tmp_path, "*.at-work", 2)
+    running, others = begin([sys.executable, "-c", COMMAND, tmp_path], tmp_path, "*.at-work", 3)
     check_sentence(stop, "never", *ended(running, others, stop, to_all=True))
 
 
