@@ -268,16 +268,16 @@ def _fits(view, where, depth, taken):
     clear = all(max(abs(right-u), abs(down-v)) > reach+r+2 for u, v, r in taken)
     return depth[int(down), int(right)] >= 1.25*reach+3 and clear and view.in_muscle(right, down) == 0
 
-# %% ../nbs/00m_lesions.ipynb #c4718253
+# %% ../nbs/00m_lesions.ipynb #4f60a047
 def place_lesion(
     lesion:Lesion, # without a place
     beams:dict, # view -> (`Beam`, depth on a grid of 1 mm, list of what is taken)
     rng # draws places
-) -> Lesion:
+) -> Lesion: # None if there is no room for what is not a lesion
     "The lesion at a place that every view shows"
     b = next(iter(beams.values()))[0].view.breast
     faintest, casts = FAINTEST if lesion.number else 0., {}
-    for trial in range(4000):
+    for trial in range(4000 if lesion.number else 200):
         if trial%200 == 0:
             if trial: lesion, faintest = replace(lesion, diameter_mm=lesion.diameter_mm*.9), .75*faintest
             casts = {n: shadow(lesion, beam.view, beam.pixel_mm) for n, (beam, *_) in beams.items()}
@@ -290,6 +290,7 @@ def place_lesion(
         if any(_added(beam, casts[n], *at[n][:2])[-1] < faintest for n, (beam, *_) in beams.items()): continue
         for n, (*_, taken) in beams.items(): taken.append(at[n])
         return replace(lesion, place=place)
+    if not lesion.number: return None
     raise ParameterError("A lesion found no place: lower PhantomSpec.lesions_per_breast.")
 
 # %% ../nbs/00m_lesions.ipynb #7d7f7317

@@ -17,7 +17,7 @@ from .lesions import add_lesion, DISTRACTORS, draw_lesion, place_lesion
 from .presets import Detector, PhantomSpec
 from .xray import Beam, detect, present, project, View
 
-# %% ../nbs/00n_simulation.ipynb #6d0a247f
+# %% ../nbs/00n_simulation.ipynb #edb5208c
 def draw_woman(
     spec:PhantomSpec, # sizes of lesions, and which views
     kinds:list, # of her lesions, from `PHANTOM_KINDS`
@@ -36,7 +36,7 @@ def draw_woman(
     drawn = [draw_lesion(spec, k, i, rng) for i, k in enumerate(kinds, 1)]
     drawn += [draw_lesion(spec, k, 0, rng) for k in further]
     placed = [place_lesion(l, room, rng) for l in drawn]
-    return beams, placed[:n], placed[n:]
+    return beams, placed[:n], [o for o in placed[n:] if o]
 
 # %% ../nbs/00n_simulation.ipynb #856bd578
 @dataclass
