@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MASKS', 'NORMALISED', 'PRECISIONS', 'PHANTOM_KINDS', 'MARGINS', 'PHANTOMS', 'PREPARE', 'BEST', 'GANS', 'RECIPES',
            'SIMULATED_WITH', 'SIMULATIONS', 'NETWORKS', 'CLASSIFIERS', 'STUDIES', 'SIZES', 'PhantomSpec', 'check_spec',
-           'phantom_spec', 'PrepareConfig', 'prepare_config', 'GANConfig', 'ClassifierConfig', 'StudyConfig',
-           'own_threshold', 'with_recipe']
+           'phantom_spec', 'Detector', 'PrepareConfig', 'prepare_config', 'GANConfig', 'ClassifierConfig',
+           'StudyConfig', 'own_threshold', 'with_recipe']
 
 # %% ../nbs/00a_presets.ipynb #866787ac
 from dataclasses import dataclass, fields, replace
@@ -93,6 +93,20 @@ def phantom_spec(
     if name in PHANTOMS: return check_spec(PHANTOMS[name])
     known = ", ".join(PHANTOMS)
     raise ParameterError(f"There are no phantoms called {name!r}. Use one of: {known}.")
+
+# %% ../nbs/00a_presets.ipynb #d37ec70a
+@dataclass(frozen=True)
+class Detector:
+    "Size and look of the pictures of a simulated detector and its processing"
+    rows:int = 1164 # image height, pixels
+    cols:int = 896 # image width, pixels
+    pixel_mm:float = .2 # side of a pixel, mm
+    noise:float = .0042 # relative deviation of the photons in 1 mm
+    blur_mm:float = .11 # deviation of the detector's blur, mm
+    equalised:float = .85 # share of thickness that processing removes
+    gamma:float = 1.85 # contrast of the picture's response
+    brightness:float = .29 # shift of the response, as attenuation
+    grain:float = .0004 # digital noise, share of the grey scale
 
 # %% ../nbs/00a_presets.ipynb #c9916f9e
 @dataclass(frozen=True)
