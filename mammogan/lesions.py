@@ -7,8 +7,9 @@ __all__ = ['MARGINS', 'CONSPICUITY', 'SPECKS', 'DISTRACTORS', 'GRADES', 'FAINTES
            'spicules_along', 'specks_along', 'Shadow', 'shadow', 'add_lesion', 'conspicuity', 'place_lesion',
            'draw_lesion']
 
-# %% ../nbs/00m_lesions.ipynb #19a56cbf
+# %% ../nbs/00m_lesions.ipynb #49eb9644
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from scipy import ndimage
@@ -182,7 +183,7 @@ def _distractor_along(lesion, view, mm):
     cm[start+shift:start+shift+len(fat), start:start+len(fat)] -= fat[:len(cm)-start-shift]
     return np.clip(cm, 0, None)
 
-# %% ../nbs/00m_lesions.ipynb #a83a57de
+# %% ../nbs/00m_lesions.ipynb #2288c2d6
 def _centred(*arrays):
     "Arrays of odd sides added in the middle of the largest"
     n = max(map(len, arrays))
@@ -195,8 +196,9 @@ class Shadow:
     specks:np.ndarray # (n,n) attenuation of calcifications
     part:np.ndarray # (n,n) bool, which pixels are part of the lesion
 
+@lru_cache(16) # a place is found before it is used
 def shadow(
-    lesion:Lesion, # a lesion, or what is not one
+    lesion:Lesion, # a lesion, or what is not one, without its place
     view:View, # from which side
     mm:float # side of a pixel
 ) -> Shadow:
@@ -235,14 +237,14 @@ def _added(beam, cast, right, down):
     spread = beam.attenuation[here][ring].std() if ring.any() else np.inf
     return here, added, part, float(added[part].mean()/max(spread, 1e-3))
 
-# %% ../nbs/00m_lesions.ipynb #de121781
+# %% ../nbs/00m_lesions.ipynb #8b2f5392
 def add_lesion(
     beam:Beam, # a breast in a view; changed in place
     lesion:Lesion # placed in it
 ) -> tuple: # which pixels it covers (rows,cols) bool, and its contrast
     "Add a lesion to what the beam passes through"
     right, down, _ = beam.view.on_picture(np.array(lesion.place))
-    cast = shadow(lesion, beam.view, beam.pixel_mm)
+    cast = shadow(replace(lesion, place=()), beam.view, beam.pixel_mm)
     here, added, part, contrast = _added(beam, cast, right, down)
     beam.attenuation[here] += added
     covers = np.zeros(beam.attenuation.shape, bool)

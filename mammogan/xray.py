@@ -184,7 +184,7 @@ def in_muscle(self:View,
     edge = .5+6*(1-right/width-np.clip(down/length, 0, None)**1.25)
     return np.clip(edge, 0, 1)*(self.name == "MLO")
 
-# %% ../nbs/00l_xray.ipynb #80dd3452
+# %% ../nbs/00l_xray.ipynb #8f0b91fb
 @dataclass
 class Beam:
     "What the beam passes through"
@@ -207,7 +207,7 @@ def project(
     "The attenuation of a breast in a view"
     d, b = view.detector, view.breast
     fine, coarse = max(d.pixel_mm, FINEST_MM), float(np.clip(2.8*d.pixel_mm, .42, 1.1))
-    gland, walls, thick = view.tissue_along(anatomy, coarse, 28 if coarse < 1 else 20, rng)
+    gland, walls, thick = view.tissue_along(anatomy, coarse, 24 if coarse < 1 else 20, rng)
     rows, cols = round(d.rows*d.pixel_mm/fine), round(gland.shape[1]*coarse/fine)
     shape = rows, cols
     up = lambda a: enlarge(ndimage.gaussian_filter(a, .35/coarse), shape)
