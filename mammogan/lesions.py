@@ -55,15 +55,14 @@ class Lesion:
 
     def rng(self, *what): return np.random.default_rng([self.look, *map(ord, "".join(what))])
 
-# %% ../nbs/00m_lesions.ipynb #1e3a4fad
+# %% ../nbs/00m_lesions.ipynb #5a3f850c
 class Body:
     "The shape of a mass: a share of mass at each point"
     def __init__(self,
-        lesion:Lesion, # its diameter, margin and look
-        density=1. # of a mass; less is a lobule of gland
+        lesion:Lesion # its diameter, margin and look
     ):
         rng, self.radius = lesion.rng("body"), lesion.diameter_mm/2
-        self.margin, self.density = MARGINS[lesion.margin or "ill_defined"], density
+        self.margin = MARGINS[lesion.margin]
         axes = np.array([1, rng.uniform(.7, 1), rng.uniform(.65, .95)])
         turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
         self.to_sphere = (turn/(axes/axes.prod()**(1/3))).T.astype(np.float32)
@@ -95,8 +94,8 @@ class Body:
         rho = r/(np.float32(self.radius)*self.surface(p/r))
         return .5-.5*np.tanh((rho-1)/np.float32(2*self.margin.soft))
 
-# %% ../nbs/00m_lesions.ipynb #5e1f7ce2
-def _local(view, mm, reach):
+# %% ../nbs/00m_lesions.ipynb #7264b94f
+def _local(mm, reach):
     "A square grid around a lesion: right and down in mm"
     n = 2*int(np.ceil(reach/mm))+1
     return (np.arange(n, dtype=np.float32)-n//2)*np.float32(mm)
@@ -113,15 +112,15 @@ def mass_along(
     "A mass, projected"
     reach = 2.1*body.radius
     coarse = max(mm, body.radius/24)
-    side = _local(view, coarse, reach)
+    side = _local(coarse, reach)
     beam = (np.arange(40, dtype=np.float32)-19.5)*np.float32(reach/20)
     grid = np.meshgrid(side, side, beam, indexing="ij")
     share = body.inside(_in_breast(view, grid[1], grid[0], grid[2]))
     cm = (share.sum(2)*np.float32(reach/200)).astype(np.float32)
-    n = len(_local(view, mm, reach))
-    return body.density*np.clip(enlarge(cm, (n, n)), 0, None)
+    n = len(_local(mm, reach))
+    return np.clip(enlarge(cm, (n, n)), 0, None)
 
-# %% ../nbs/00m_lesions.ipynb #6a3bd50e
+# %% ../nbs/00m_lesions.ipynb #43dd5e57
 def spicules_along(
     lesion:Lesion, # a mass
     body:Body, # its shape
@@ -131,7 +130,7 @@ def spicules_along(
     "The spicules of a mass, projected"
     rng, (few, many) = lesion.rng("spicules"), body.margin.spicules
     n, m = int(rng.integers(few, many+1)), 80
-    size = len(_local(view, mm, 2.6*body.radius))
+    size = len(_local(mm, 2.6*body.radius))
     if not n: return np.zeros((size, size), np.float32)
     away = rng.normal(0, 1, (n, 3))*[1.4, 1, 1]
     away /= np.linalg.norm(away, axis=1)[:, None]
@@ -146,7 +145,7 @@ def spicules_along(
     drawn = splat((size, size), mm, (points[..., 0]+middle).ravel(), (side+middle).ravel(), volume.ravel())
     return ndimage.gaussian_filter(drawn, .15/mm)/np.float32(10*mm**2)
 
-# %% ../nbs/00m_lesions.ipynb #8db7e5e6
+# %% ../nbs/00m_lesions.ipynb #ab19de8b
 SPECKS = dict(amorphous=(.15, .35), pleomorphic=(.15, .6), linear=(.2, .5)) # mm
 
 def specks_along(
@@ -162,7 +161,7 @@ def specks_along(
     where *= (rng.uniform(0, 1, n)**(1/3)/np.linalg.norm(where, axis=1)*diameter_mm/2)[:, None]
     if form == "linear": where[:, 1:] *= .15
     size = rng.uniform(*SPECKS[form], n)
-    side = _local(view, mm, .5*diameter_mm+2)
+    side = _local(mm, .5*diameter_mm+2)
     out = np.zeros((len(side), len(side)), np.float32)
     for p, d in zip(where, size):
         down, blur = p[1 if view.name == "CC" else 2], np.hypot(d/2.5, .35*mm)
@@ -170,7 +169,7 @@ def specks_along(
         out += np.float32(d/10*CALCIUM*.6*min(1, (d/2.5/blur)**2))*spot # VICTRE's are not solid either
     return out
 
-# %% ../nbs/00m_lesions.ipynb #c2734029
+# %% ../nbs/00m_lesions.ipynb #c3b6c8bb
 DISTRACTORS = ("lymph node", "lobule")
 
 def _distractor_along(lesion, view, mm):
@@ -180,7 +179,7 @@ def _distractor_along(lesion, view, mm):
     hilum = Body(replace(lesion, diameter_mm=.55*lesion.diameter_mm, look=lesion.look+1))
     fat, shift = mass_along(hilum, view, mm), round(.2*lesion.diameter_mm/mm)
     start = (len(cm)-len(fat))//2
-    cm[start+shift:start+shift+len(fat), start:start+len(fat)] -= fat[:len(cm)-start-shift]
+    cm[start:start+len(fat), start+shift:start+shift+len(fat)] -= fat[:, :len(cm)-start-shift] # to the right in both views
     return np.clip(cm, 0, None)
 
 # %% ../nbs/00m_lesions.ipynb #2288c2d6
